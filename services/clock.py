@@ -1,0 +1,21 @@
+"""Time as the parts see it: durations that count suspension, and UTC stamps for people."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Monotonic = Callable[[], float]
+
+# CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not: a cache that trusts
+# the latter would serve an hour-old answer as fresh after a laptop lid was opened.
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def monotonic_s() -> float:
+    """Seconds since an arbitrary start, never set back."""
+    return time.clock_gettime(_BOOTTIME) if _BOOTTIME is not None else time.monotonic()
+
+
+def utc_now() -> str:
+    """`2026-11-21T07:35:52.123Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

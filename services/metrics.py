@@ -1,0 +1,59 @@
+"""Every Prometheus metric, in one place; labels are closed sets."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"skillwire_{name}", text, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(f"skillwire_{name}", text, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str, *labels: str) -> Histogram:
+    return Histogram(
+        f"skillwire_{name}",
+        text,
+        labels,
+        registry=REGISTRY,
+        buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    )
+
+
+http_requests = _counter("http_requests_total", "Answers sent, by status class.", "status_class")
+http_request_seconds = _histogram("http_request_seconds", "Time from the request line to the end of the answer.")
+failures = _counter("failures_total", "Answers that carry an error, by its code.", "code")
+
+changes_applied = _counter("changes_applied_total", "Change rows this replica has applied.")
+log_seq = _gauge("log_seq", "Newest change this replica has applied.")
+tail_failures = _counter("tail_failures_total", "Tails of the change log that failed.")
+sink_failures = _counter("sink_failures_total", "Rows a follower of the log could not apply.", "sink")
+
+cache_reads = _counter("cache_reads_total", "Cached reads, by the tier that answered.", "tier")
+cache_refused = _counter("cache_refused_total", "Cached records refused because a change is newer.", "tier")
+cache_l2_errors = _counter("cache_l2_errors_total", "Calls to Redis that failed or timed out.")
+cache_l2_open = _gauge("cache_l2_breaker_open", "1 while Redis is being left alone after failures.")
+cache_l1_bytes = _gauge("cache_l1_bytes", "Bytes held by the memory tier.")
+cache_l1_entries = _gauge("cache_l1_entries", "Entries held by the memory tier.")
+
+publishes = _counter("publishes_total", "Packages given to the catalog, by outcome.", "outcome")
+scan_seconds = _histogram("scan_seconds", "Time of one scan of a watched folder.")
+watch_failures = _counter("watch_failures_total", "Scans of a watched folder that failed.")
+
+tool_calls = _counter("tool_calls_total", "Tool calls, by outcome.", "outcome")
+tool_call_seconds = _histogram("tool_call_seconds", "Time of a tool call, queue included.")
+workers = _gauge("workers", "Live worker processes.")
+worker_starts = _counter("worker_starts_total", "Worker processes started.")
+worker_ends = _counter("worker_ends_total", "Worker processes ended, by reason.", "reason")
+worker_calls_reused = _counter("worker_calls_reused_total", "Calls answered by a worker that had answered before.")
+
+invocations_logged = _counter("invocations_logged_total", "Invocation records written.")
+invocations_refused = _counter("invocations_refused_total", "Calls refused because the invocation log is full.")
+
+index_seq = _gauge("index_seq", "Newest change the search index holds.")
+index_failures = _counter("index_failures_total", "Updates of the search index that failed and will be tried again.")
+search_seconds = _histogram("search_seconds", "Time of a search.")
+embed_texts = _counter("embed_texts_total", "Texts turned into vectors.")

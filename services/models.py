@@ -1,0 +1,174 @@
+"""The nouns of Skillwire, as immutable values.
+
+They are what the store keeps, what the change log carries and what the edges encode; none
+of them knows how it is stored or sent. Times are RFC 3339 in UTC with milliseconds.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+Grade = Literal["strict", "lenient", "quarantined"]
+Status = Literal["draft", "active", "inactive", "quarantined"]
+Visibility = Literal["public", "private"]
+Severity = Literal["error", "warning", "info"]
+
+
+class FileEntry(msgspec.Struct, frozen=True, gc=False):
+    """One file of a package; `sha256` is 64 lower-case hex digits, `size` is bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+class Diagnostic(msgspec.Struct, frozen=True, gc=False):
+    """What is odd about a package, where, and what to do about it; `line` counts from 1."""
+
+    severity: Severity
+    message: str
+    path: str = ""
+    line: int | None = None
+    hint: str = ""
+
+
+class ToolSpec(msgspec.Struct, frozen=True):
+    """A tool as declared in `tools.json`.
+
+    `command` is `["python", "scripts/x.py:function"]` for a function that stays loaded in a
+    warm worker, or any other argv for a process per call that reads its arguments as JSON on
+    stdin and prints its result.
+    """
+
+    name: str
+    description: str
+    input_schema: dict[str, Any] = msgspec.field(name="inputSchema")
+    command: list[str]
+    output_schema: dict[str, Any] | None = msgspec.field(name="outputSchema", default=None)
+    timeout_s: float = 30.0
+    memory_mb: int = 512
+    network: bool = False
+
+
+class Version(msgspec.Struct, frozen=True):
+    """An immutable version of a skill. `digest` is over the canonical manifest (`manifest.py`)."""
+
+    version: int
+    digest: str
+    grade: Grade
+    description: str
+    frontmatter: dict[str, Any]
+    manifest: tuple[FileEntry, ...]
+    tools: tuple[ToolSpec, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    created_at: str
+    created_by: str
+    source: str
+
+
+class Skill(msgspec.Struct, frozen=True):
+    """A skill and its active version.
+
+    `active` is None while the skill has none: never published well (quarantined), or deleted.
+    `seq` is the change that made this state.
+    """
+
+    id: str
+    owner: str
+    name: str
+    visibility: Visibility
+    status: Status
+    seq: int
+    last_version: int
+    active: Version | None
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A version to be: what `publish` is asked to commit, its blobs already stored.
+
+    `source_path` is the package's path in its watched folder (the ledger's key), None for an
+    upload. `if_match` is the digest that must be active for the publish to go through.
+    """
+
+    owner: str
+    name: str
+    digest: str
+    grade: Grade
+    description: str
+    frontmatter: dict[str, Any]
+    manifest: tuple[FileEntry, ...]
+    tools: tuple[ToolSpec, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    created_by: str
+    source: str
+    source_path: str | None = None
+    visibility: Visibility = "public"
+    activate: bool = True
+    if_match: str | None = None
+
+    @property
+    def skill_id(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a write; `changed` is False when that digest was already active."""
+
+    id: str
+    version: int
+    digest: str
+    seq: int
+    changed: bool = True
+
+
+class LedgerEntry(msgspec.Struct, frozen=True):
+    """What a watched folder last gave for one path, and what became of it.
+
+    `digest` is empty for a package that could not be read at all.
+    """
+
+    source: str
+    path: str
+    digest: str
+    skill_id: str | None
+    diagnostics: tuple[Diagnostic, ...]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A row of the change log.
+
+    `id` is `<epoch>-<seq>-<first 8 hex of the row's chained hash>`; `prev` is the id before it
+    on the same stream (topic, owner), empty for the first. `dep` names what a cached record
+    must depend on to be refused by this row. `data` is the JSON that subscribers see; `skill`
+    is the state after the change, for the views that follow the log.
+    """
+
+    id: str
+    prev: str
+    seq: int
+    topic: str
+    kind: str
+    dep: str
+    owner: str
+    visibility: Visibility
+    at: str
+    data: bytes
+    skill: Skill | None = None
+
+
+class Invocation(msgspec.Struct, frozen=True):
+    """One call of anything, with the version and digest actually used."""
+
+    id: str
+    at: str
+    caller: str
+    session: str
+    transport: str
+    target: str
+    skill_id: str
+    version: int
+    digest: str
+    ok: bool
+    code: str
+    duration_ms: float
+    arguments: str

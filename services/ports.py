@@ -1,0 +1,177 @@
+"""What the business layer needs from the outside, named by what it ignores.
+
+Adapters live beside their technology (`storage/sql.py`, `cache/redis.py`, ...) and are chosen
+in `gateway/wiring.py` alone. Each port has one contract suite in `tests/contract`, run on
+every adapter.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from services.models import Change, Draft, Invocation, LedgerEntry, Published, Skill, Version
+
+
+class Position(NamedTuple):
+    """A place in the change log: `seq` rows are before it, `id` names the last of them."""
+
+    epoch: str
+    seq: int
+    id: str
+
+
+class CatalogSnapshot(NamedTuple):
+    """All skills as of one position, read in one database snapshot."""
+
+    position: Position
+    skills: list[Skill]
+    streams: dict[tuple[str, str], str]
+    """(topic, owner) -> id of its newest change, so that `prev` can be proven from the start."""
+
+
+class InvocationQuery(NamedTuple):
+    """Newest first. `since` is an RFC 3339 stamp (inclusive); `before` is the id to go on after."""
+
+    limit: int
+    skill_id: str | None = None
+    since: str | None = None
+    before: str | None = None
+
+
+class ChangeSink(Protocol):
+    """Follows the log. Called in seq order, once per row, after the row is committed.
+
+    A sink must not block and must not raise for a row it does not know.
+    """
+
+    def apply(self, changes: Sequence[Change]) -> None: ...
+
+
+class ChangeReader(Protocol):
+    """The read side of the change log."""
+
+    async def head(self) -> Position: ...
+
+    async def tail(self, after: int, limit: int) -> list[Change]:
+        """Up to `limit` changes with seq > `after`, in seq order; raises `Unavailable`."""
+        ...
+
+
+class MetadataStore(ChangeReader, Protocol):
+    """Skills, versions, the change log and the ledgers: the truth (L3).
+
+    Every method raises `Unavailable` when the database does not answer. Writes commit
+    together with their change rows or not at all.
+    """
+
+    async def snapshot(self) -> CatalogSnapshot: ...
+
+    async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
+        """Commits all drafts in one transaction, in order. A stale `if_match` raises `Conflict`
+        and commits none of them."""
+        ...
+
+    async def activate(self, skill_id: str, version: int, by: str) -> Published:
+        """Moves the active pointer. Raises `NotFound`, or `Invalid` for a quarantined version."""
+        ...
+
+    async def deactivate(self, skill_id: str, by: str) -> Published:
+        """Soft delete: versions stay. Raises `NotFound` when there is nothing to delete."""
+        ...
+
+    async def version(self, skill_id: str, version: int) -> Version:
+        """Raises `NotFound`."""
+        ...
+
+    async def versions(self, skill_id: str) -> list[Version]:
+        """All versions, newest first; empty for an unknown skill."""
+        ...
+
+    async def ledger(self, source: str) -> dict[str, LedgerEntry]:
+        """The last state of every path of a watched folder, by path."""
+        ...
+
+    async def note(self, entries: Sequence[LedgerEntry]) -> None:
+        """Replaces ledger entries; an entry with an empty digest and no diagnostics is removed."""
+        ...
+
+    async def acquire_lease(self, name: str, holder: str, ttl_s: float) -> bool:
+        """Takes or renews a lease; False while another holder's has not run out."""
+        ...
+
+    async def release_lease(self, name: str, holder: str) -> None: ...
+
+    async def record(self, invocations: Sequence[Invocation]) -> None: ...
+
+    async def invocations(self, query: InvocationQuery) -> list[Invocation]: ...
+
+    async def vectors(self, model: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Persisted embeddings (little-endian float32) by key, for those that exist."""
+        ...
+
+    async def put_vectors(self, model: str, vectors: Mapping[str, bytes]) -> None: ...
+
+
+class BlobStore(Protocol):
+    """Content-addressed bytes; a key is the SHA-256 of the value in hex."""
+
+    async def put_many(self, blobs: Mapping[str, bytes]) -> None:
+        """Returns when all are durable. Blobs that exist are touched, not written."""
+        ...
+
+    async def get(self, sha256: str) -> bytes:
+        """Verified bytes. Raises `NotFound`; a blob that does not match its name raises `Unavailable`."""
+        ...
+
+    async def materialize(self, files: Mapping[str, str], target: Path) -> None:
+        """Writes `path -> sha256` as a folder at `target` (which must not exist), atomically."""
+        ...
+
+
+class SecondTier(Protocol):
+    """L2: an untrusted accelerator. Never raises: a failing tier answers like an empty one."""
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def put(self, key: str, value: bytes, ttl_s: float) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Embedder(Protocol):
+    """Texts to unit vectors. `model` names the vector space; vectors of two models never mix."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    async def embed(self, texts: Sequence[str]) -> list[bytes]:
+        """One little-endian float32 unit vector of `dim` numbers per text, in order; raises `Unavailable`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Hit(NamedTuple):
+    """`score` is the cosine similarity for a vector index."""
+
+    id: str
+    score: float
+
+
+class VectorIndex(Protocol):
+    """Nearest neighbours by cosine. The index is derived: it can always be rebuilt from the log."""
+
+    async def upsert(self, vectors: Mapping[str, bytes]) -> None: ...
+
+    async def delete(self, ids: Sequence[str]) -> None: ...
+
+    async def search(self, vector: bytes, limit: int) -> list[Hit]:
+        """Best first, at most `limit`."""
+        ...
+
+    async def count(self) -> int: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,70 @@
+"""All settings, read once: `SKILLWIRE_*` in the environment, then `skillwire.toml`, then the defaults here."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+class Settings(BaseSettings):
+    """Frozen; documented row by row in `docs/operations.md`, which a test keeps complete."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SKILLWIRE_", toml_file="skillwire.toml", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    skills_dir: Path = Path("skills")
+    data_dir: Path = Path(".skillwire")
+    owner: str = Field(default="main", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    database_url: str = ""
+    redis_url: str = "embedded"
+    storage_backend: Literal["local"] = "local"
+    milvus_uri: str = ""
+    admin_key: str = Field(default="", repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+    watch: Literal["auto", "poll", "off"] = "auto"
+    scripts_allowed_owners: tuple[str, ...] = ()
+    workers_max: int = Field(default=4, ge=1, le=256)
+    call_queue_max: int = Field(default=256, ge=1)
+    l1_entries_max: int = Field(default=2000, ge=1)
+    l1_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
+    tail_interval_s: float = Field(default=0.15, gt=0, le=0.4)
+    ring_events_max: int = Field(default=16_384, ge=16)
+    upload_bytes_max: int = Field(default=32 * 1024 * 1024, ge=1024)
+    embedder: Literal["use", "off"] = "use"
+    embedder_idle_s: float = Field(default=120.0, gt=0)
+    shutdown_grace_s: float = Field(default=8.0, gt=0)
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("admin_key")
+    @classmethod
+    def _long_enough(cls, value: str) -> str:
+        if value and len(value) < 32:
+            raise ValueError("admin_key needs at least 32 characters, e.g. from `openssl rand -hex 24`")
+        return value
+
+    @property
+    def is_loopback(self) -> bool:
+        """True when only this machine can reach the service."""
+        return self.host in _LOOPBACK
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{(self.data_dir / 'skillwire.db').absolute()}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the base class passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

@@ -1,0 +1,26 @@
+"""What every test gets: the asyncio backend of anyio's plugin, and no task left behind."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_task_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a coroutine test that ends while a task other than the runner's own is alive."""
+    if "anyio_backend" in request.fixturenames:
+        request.getfixturevalue("_leaked_tasks")
+    yield
+
+
+@pytest.fixture
+async def _leaked_tasks(anyio_backend: str) -> AsyncIterator[None]:
+    yield
+    leaked = [task for task in asyncio.all_tasks() if "TestRunner." not in repr(task.get_coro())]
+    assert not leaked, f"tasks alive after the test: {leaked}"
