@@ -1,0 +1,69 @@
+"""Single flight: any number of callers of one key share one load.
+
+The load is a task of its own, so a cancelled caller harms nobody; when the last waiter has
+left, it is cancelled. `doom` detaches a load whose answer a change has made old: those who wait
+still get it, later callers start a new one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class _Flight(Generic[T]):
+    def __init__(self, task: asyncio.Task[T]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
+class Flights(Generic[T]):
+    """Loads under way, by key."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, _Flight[T]] = {}
+        self._tasks: set[asyncio.Task[T]] = set()
+
+    async def load(self, key: str, loader: Callable[[], Awaitable[T]]) -> T:
+        """The result of the load under way, or of a new one. Raises what the loader raises."""
+        flight = self._by_key.get(key)
+        if flight is None:
+            flight = _Flight(asyncio.create_task(_run(loader), name=f"load {key}"))
+            self._by_key[key] = flight
+            self._tasks.add(flight.task)
+            flight.task.add_done_callback(lambda task: self._landed(key, task))
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if flight.waiting == 0 and not flight.task.done():
+                self.doom(key)
+                flight.task.cancel()
+
+    def doom(self, key: str) -> None:
+        """Lets later callers of `key` start anew."""
+        self._by_key.pop(key, None)
+
+    def doom_all(self) -> None:
+        self._by_key.clear()
+
+    async def close(self) -> None:
+        """Cancels what is under way and waits for its end."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _landed(self, key: str, task: asyncio.Task[T]) -> None:
+        self._tasks.discard(task)
+        flight = self._by_key.get(key)
+        if flight is not None and flight.task is task:
+            del self._by_key[key]
+        if not task.cancelled():
+            task.exception()  # every waiter may have gone; an unread error would only be noise
+
+
+async def _run(loader: Callable[[], Awaitable[T]]) -> T:
+    return await loader()

@@ -1,0 +1,132 @@
+"""The tiered read: L1 memory, L2 Redis, L3 the loader; validity is the change log's alone.
+
+A read under the bounded level first makes sure the feed's horizon lies ahead (else it tails,
+for at most `REFRESH_TIMEOUT_S`); a record of any tier is then served only if the horizon allows
+it. Redis can therefore lose, delay or forge whatever it likes: a wrong record is refused like
+an old one. When the database does not answer, a record past the horizon is served for at most
+`STALE_MAX_S`, labelled stale, and after that the caller gets `Unavailable`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import msgspec
+
+from services import metrics
+from services.cache import codec
+from services.cache.codec import Record
+from services.cache.flight import Flights
+from services.cache.horizon import Horizon
+from services.cache.memory import MemoryTier
+from services.changes.log import DELTA_S, ChangeFeed
+from services.clock import Monotonic, monotonic_s
+from services.failures import Unavailable
+from services.ports import SecondTier
+
+REFRESH_TIMEOUT_S = 0.05
+STALE_MAX_S = 60.0
+L2_VALUE_BYTES_MAX = 64 * 1024
+_RELOADS_MAX = 2
+
+
+class Read(NamedTuple):
+    """`tier` is l1, l2 or l3 (loaded now); `lag_s` is how old the answer may be at most."""
+
+    value: bytes
+    tier: str
+    asof: int
+    lag_s: float
+    stale: bool
+
+
+class Stats(msgspec.Struct):
+    """Counters since start."""
+
+    l1_hits: int = 0
+    l2_hits: int = 0
+    loads: int = 0
+    refused: int = 0
+
+
+class TieredCache:
+    """`get_or_load` for everything whose answer depends on the catalog."""
+
+    def __init__(
+        self,
+        feed: ChangeFeed,
+        horizon: Horizon,
+        memory: MemoryTier,
+        second: SecondTier,
+        *,
+        clock: Monotonic = monotonic_s,
+    ) -> None:
+        self._feed = feed
+        self._horizon = horizon
+        self._clock = clock
+        self._flights: Flights[tuple[Record, str]] = Flights()
+        self.memory = memory
+        self.second = second
+        self.stats = Stats()
+
+    async def close(self) -> None:
+        await self._flights.close()
+
+    async def get_or_load(
+        self, key: str, deps: tuple[str, ...], ttl_s: float, loader: Callable[[], Awaitable[bytes]]
+    ) -> Read:
+        """The value of `key`. `loader` reads the truth; what it raises is passed on and not cached.
+
+        Cancelling one caller leaves the load to the others.
+        """
+        stale = not await self._feed.refresh(REFRESH_TIMEOUT_S)
+        if stale and self._clock() > self._feed.horizon_s + STALE_MAX_S:
+            raise Unavailable("the database has not answered for too long to serve cached answers")
+        record = self.memory.peek(key)
+        if record is not None and self._horizon.allows(record):
+            self.stats.l1_hits += 1
+            metrics.cache_reads.labels("l1").inc()
+            return self._read(record, "l1", stale)
+        if record is not None:
+            self._count_refused("l1")
+            self.invalidate(key)
+        record, tier = await self._flights.load(key, lambda: self._load(key, deps, ttl_s, loader))
+        return self._read(record, tier, stale)
+
+    async def _load(
+        self, key: str, deps: tuple[str, ...], ttl_s: float, loader: Callable[[], Awaitable[bytes]]
+    ) -> tuple[Record, str]:
+        data = await self.second.get(key)
+        found = codec.decode(data) if data is not None else None
+        if found is not None and self._horizon.allows(found):
+            self.stats.l2_hits += 1
+            metrics.cache_reads.labels("l2").inc()
+            self.memory.keep(key, found, ttl_s)
+            return found, "l2"
+        if data is not None:
+            self._count_refused("l2")
+        for _ in range(_RELOADS_MAX):
+            # Before the load's own snapshot, never after: a change that the load did not see
+            # must have a larger seq than the record claims.
+            asof = self._feed.applied
+            record = Record(self._feed.position.epoch, asof, deps, await loader())
+            self.stats.loads += 1
+            metrics.cache_reads.labels("l3").inc()
+            if self._horizon.allows(record):
+                self.memory.keep(key, record, ttl_s)
+                if len(record.value) <= L2_VALUE_BYTES_MAX:
+                    await self.second.put(key, codec.encode(record), ttl_s)
+                break
+        return record, "l3"
+
+    def invalidate(self, key: str) -> None:
+        """Forgets `key` here; a load under way is left to its waiters."""
+        self.memory.drop(key)
+        self._flights.doom(key)
+
+    def _count_refused(self, tier: str) -> None:
+        self.stats.refused += 1
+        metrics.cache_refused.labels(tier).inc()
+
+    def _read(self, record: Record, tier: str, stale: bool) -> Read:
+        lag_s = max(0.0, self._clock() - (self._feed.horizon_s - DELTA_S))
+        return Read(record.value, tier, record.asof, lag_s, stale)

@@ -1,0 +1,139 @@
+"""One replica's view of the change log: a tail that feeds every follower in order.
+
+The feed asks the database for what is new every `interval_s`, and at once after `kick`. A kick
+carries nothing: it only makes the next tail come sooner, so a lost, late or forged one changes
+no answer. Followers are called in the order they were added, once per row, after the commit;
+views of state come before the notifier, so that whoever is told of a change can read it.
+
+`horizon_s` is the moment until which everything applied here is known to be no more than
+`DELTA_S` behind the database: the time the last complete tail was *sent*, plus `DELTA_S`.
+Measured from the sending, because a commit may follow the database's snapshot at once.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from services import metrics
+from services.clock import Monotonic, monotonic_s
+from services.failures import Unavailable
+from services.models import Change
+from services.ports import ChangeReader, ChangeSink, Position
+
+DELTA_S = 0.5
+_PAGE = 1000
+
+log = structlog.get_logger(__name__)
+
+
+class ChangeFeed:
+    """Owns the tailing task; start it with `start`, end it with `close`."""
+
+    def __init__(
+        self, reader: ChangeReader, position: Position, *, interval_s: float, clock: Monotonic = monotonic_s
+    ) -> None:
+        self._reader = reader
+        self._interval_s = interval_s
+        self._clock = clock
+        self._sinks: list[ChangeSink] = []
+        self._news = asyncio.Event()
+        self._tailing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self.position = position
+        self.horizon_s = clock()
+
+    @property
+    def applied(self) -> int:
+        """seq of the newest change every follower has seen."""
+        return self.position.seq
+
+    @property
+    def is_fresh(self) -> bool:
+        """True while cached state may be served under the bounded level."""
+        return self._clock() < self.horizon_s
+
+    def follow(self, sink: ChangeSink) -> None:
+        """Adds a follower; only before `start`, so that none misses a row."""
+        assert self._task is None, "followers are added before the feed starts"
+        self._sinks.append(sink)
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="change-feed")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def kick(self) -> None:
+        """Makes the next tail come now."""
+        self._news.set()
+
+    async def tail(self) -> None:
+        """Applies everything committed before this call. Raises `Unavailable`."""
+        async with self._tailing:
+            while True:
+                sent_s = self._clock()
+                changes = await self._reader.tail(self.applied, _PAGE)
+                if changes:
+                    self._apply(changes)
+                if len(changes) < _PAGE:
+                    self.horizon_s = max(self.horizon_s, sent_s + DELTA_S)
+                    return
+
+    async def reach(self, seq: int, timeout_s: float) -> bool:
+        """Waits until `seq` is applied; False when the time is up first."""
+        if self.applied >= seq:
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.applied < seq:
+                    await self.tail()
+        except TimeoutError:
+            return False
+        return True
+
+    async def refresh(self, timeout_s: float) -> bool:
+        """Makes the horizon lie ahead again; False when the database does not answer in time."""
+        if self.is_fresh:
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.tail()
+        except (TimeoutError, Unavailable):
+            return False
+        return True
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        for sink in self._sinks:
+            try:
+                sink.apply(changes)
+            except Exception:
+                # One broken follower must not keep the others from the truth.
+                metrics.sink_failures.labels(type(sink).__name__).inc()
+                log.exception("a follower of the change log failed", sink=type(sink).__name__, seq=changes[0].seq)
+        self.position = Position(self.position.epoch, changes[-1].seq, changes[-1].id)
+        metrics.changes_applied.inc(len(changes))
+        metrics.log_seq.set(self.applied)
+
+    async def _run(self) -> None:
+        failing = False
+        while True:
+            try:
+                await self.tail()
+                if failing:
+                    log.info("the change log answers again", applied=self.applied)
+                failing = False
+            except Exception:
+                metrics.tail_failures.inc()
+                if not failing:
+                    log.exception("the change log cannot be read; trying again", applied=self.applied)
+                failing = True
+            try:
+                async with asyncio.timeout(self._interval_s):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+            finally:
+                self._news.clear()

@@ -1,0 +1,308 @@
+"""A skill's files as given, judged: strict, lenient or quarantined.
+
+*strict* keeps every rule of the Agent Skills specification; *lenient* breaks one that does no
+harm and is served with diagnostics; *quarantined* cannot be served and says why. Reading never
+raises for what a package holds, only for what the machine does (`OSError` on its root).
+"""
+
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import jsonschema
+import msgspec
+
+from services.models import Diagnostic, Draft, FileEntry, Grade, ToolSpec, Visibility
+from services.skills import frontmatter
+from services.skills.manifest import build_manifest, digest_of
+
+FILES_MAX = 512
+PACKAGE_BYTES_MAX = 16 * 1024 * 1024
+SKILL_MD_BYTES_MAX = 1024 * 1024
+PATH_LENGTH_MAX = 255
+PATH_DEPTH_MAX = 16
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+NAME_LENGTH_MAX = 64
+DESCRIPTION_LENGTH_MAX = 1024
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
+
+# What editors and operating systems leave behind; never part of a package.
+_LITTER_DIRS = {".git", "__pycache__", ".svn", ".hg", "node_modules", ".idea", "__MACOSX"}
+_LITTER_FILE = re.compile(r"\.DS_Store|Thumbs\.db|.*~|\..*\.sw[a-z]|#.*#|\.#.*|4913|.*\.(tmp|part|crdownload)")
+
+
+class Package(msgspec.Struct, frozen=True):
+    """Files and what they mean. `name` is None only when neither frontmatter nor folder gives one."""
+
+    name: str | None
+    files: dict[str, bytes]
+    manifest: tuple[FileEntry, ...]
+    digest: str
+    grade: Grade
+    description: str
+    frontmatter: dict[str, Any]
+    tools: tuple[ToolSpec, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+    def draft(
+        self,
+        *,
+        owner: str,
+        created_by: str,
+        source: str,
+        source_path: str | None = None,
+        visibility: Visibility = "public",
+        activate: bool = True,
+        if_match: str | None = None,
+    ) -> Draft:
+        """What to commit. Only for a package with a name."""
+        assert self.name is not None
+        return Draft(
+            owner=owner,
+            name=self.name,
+            digest=self.digest,
+            grade=self.grade,
+            description=self.description,
+            frontmatter=self.frontmatter,
+            manifest=self.manifest,
+            tools=self.tools,
+            diagnostics=self.diagnostics,
+            created_by=created_by,
+            source=source,
+            source_path=source_path,
+            visibility=visibility,
+            activate=activate,
+            if_match=if_match,
+        )
+
+
+class _Judge:
+    """Collects diagnostics; the worst of them decides the grade."""
+
+    def __init__(self) -> None:
+        self.found: list[Diagnostic] = []
+
+    def quarantine(self, message: str, path: str = "", line: int | None = None, hint: str = "") -> None:
+        self.found.append(Diagnostic("error", message, path, line, hint))
+
+    def warn(self, message: str, path: str = "", line: int | None = None, hint: str = "") -> None:
+        self.found.append(Diagnostic("warning", message, path, line, hint))
+
+    @property
+    def grade(self) -> Grade:
+        severities = {diagnostic.severity for diagnostic in self.found}
+        if "error" in severities:
+            return "quarantined"
+        return "lenient" if "warning" in severities else "strict"
+
+
+def path_problem(path: str) -> str | None:
+    """Why a path may not stand in a package, or None."""
+    parts = path.split("/")
+    if not path or len(path.encode()) > PATH_LENGTH_MAX or len(parts) > PATH_DEPTH_MAX:
+        return f"longer than {PATH_LENGTH_MAX} bytes or deeper than {PATH_DEPTH_MAX} folders"
+    if "\\" in path or ":" in path or path.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        return "not a plain relative path"
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in path):
+        return "holds control characters"
+    if any(part != part.strip() for part in parts):
+        return "a name starts or ends with white space"
+    return None
+
+
+def twins(paths: list[str]) -> str | None:
+    """The first path that another one equals after NFC and case folding, or None."""
+    seen: set[str] = set()
+    for path in paths:
+        folded = unicodedata.normalize("NFC", path).casefold()
+        if folded in seen:
+            return path
+        seen.add(folded)
+    return None
+
+
+def find_roots(source: Path) -> list[Path]:
+    """Every folder at or under `source` that holds a SKILL.md (in any case), in path order."""
+    roots: list[Path] = []
+    for folder, subfolders, names in os.walk(source):
+        subfolders[:] = sorted(name for name in subfolders if name not in _LITTER_DIRS)
+        if any(name.lower() == "skill.md" for name in names):
+            roots.append(Path(folder))
+    return roots
+
+
+def has_skill_md(folder: Path) -> bool:
+    """False too for a folder that is not there."""
+    try:
+        return any(entry.name.lower() == "skill.md" for entry in folder.iterdir())
+    except OSError:
+        return False
+
+
+def is_litter(path: PurePath) -> bool:
+    """True for what an editor or the system leaves behind."""
+    return _LITTER_FILE.fullmatch(path.name) is not None or not _LITTER_DIRS.isdisjoint(path.parts)
+
+
+def read_folder(root: Path) -> Package:
+    """The package at `root`. Raises `OSError` when the root itself cannot be listed."""
+    judge = _Judge()
+    files: dict[str, bytes] = {}
+    total = 0
+    for folder, subfolders, names in os.walk(root, onerror=_raise):
+        subfolders[:] = sorted(name for name in subfolders if name not in _LITTER_DIRS)
+        for name in sorted(names):
+            file = Path(folder) / name
+            if is_litter(PurePath(name)):
+                continue
+            path = file.relative_to(root).as_posix()
+            mode = file.lstat()
+            if not stat.S_ISREG(mode.st_mode):
+                judge.quarantine("only regular files are allowed, no links or devices", path)
+                continue
+            total += mode.st_size
+            if len(files) >= FILES_MAX or total > PACKAGE_BYTES_MAX:
+                judge.quarantine(f"over {FILES_MAX} files or {PACKAGE_BYTES_MAX} bytes", path, hint="split the skill")
+                return _judged({}, root.name, judge)
+            files[path] = file.read_bytes()
+        for name in subfolders:
+            if (Path(folder) / name).is_symlink():
+                judge.quarantine("links to folders are not allowed", (Path(folder) / name).relative_to(root).as_posix())
+    return _judged(files, root.name, judge)
+
+
+def from_files(files: Mapping[str, bytes], folder: str = "") -> Package:
+    """The package made of `files`; `folder` is the name it was found under, if any."""
+    return _judged(dict(files), folder, _Judge())
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _judged(files: dict[str, bytes], folder: str, judge: _Judge) -> Package:
+    for path in files:
+        if problem := path_problem(path):
+            judge.quarantine(f"this path is not allowed: {problem}", path)
+    if twin := twins(list(files)):
+        judge.quarantine("two files differ only in case or Unicode form", twin)
+    meta, skill_md = _read_skill_md(files, judge)
+    name = _name_of(meta, folder, judge)
+    description = _description_of(meta, judge)
+    tools = _read_tools(files, judge)
+    manifest = build_manifest(files)
+    return Package(
+        name=name,
+        files=files,
+        manifest=manifest,
+        digest=digest_of(manifest),
+        grade=judge.grade if skill_md else "quarantined",
+        description=description,
+        frontmatter=meta,
+        tools=tools,
+        diagnostics=tuple(judge.found),
+    )
+
+
+def _read_skill_md(files: dict[str, bytes], judge: _Judge) -> tuple[dict[str, Any], str]:
+    """Frontmatter and the path of the SKILL.md, empty when there is none."""
+    path = "SKILL.md" if "SKILL.md" in files else next((p for p in files if p.lower() == "skill.md"), "")
+    if not path:
+        if not judge.found:
+            judge.quarantine("there is no SKILL.md", hint="every package needs one at its root")
+        return {}, ""
+    if path != "SKILL.md":
+        judge.quarantine("the file must be called SKILL.md", path, hint="rename it: hosts look for that exact name")
+    data = files[path]
+    if len(data) > SKILL_MD_BYTES_MAX:
+        judge.quarantine(f"SKILL.md is over {SKILL_MD_BYTES_MAX} bytes", path, hint="move parts into references/")
+        return {}, path
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        judge.quarantine("SKILL.md is not UTF-8", path, data[: error.start].count(b"\n") + 1)
+        return {}, path
+    try:
+        return frontmatter.parse(frontmatter.split(text)[0]), path
+    except frontmatter.FrontmatterError as error:
+        judge.quarantine(error.message, path, error.line, error.hint)
+        return {}, path
+
+
+def _name_of(meta: dict[str, Any], folder: str, judge: _Judge) -> str | None:
+    given = meta.get("name")
+    if isinstance(given, str) and NAME.fullmatch(given) and len(given) <= NAME_LENGTH_MAX:
+        if folder and given != folder:
+            judge.warn(f"the name {given!r} differs from its folder {folder!r}", "SKILL.md", 2, "rename one of them")
+        return given
+    slug = re.sub(r"[^a-z0-9]+", "-", (folder or str(given or "")).lower()).strip("-")[:NAME_LENGTH_MAX].strip("-")
+    if meta:
+        judge.warn(
+            "the name is missing or not 1 to 64 of a-z, 0-9 and single hyphens",
+            "SKILL.md",
+            2,
+            f"write `name: {slug or 'my-skill'}`",
+        )
+    if not slug:
+        judge.quarantine("neither the frontmatter nor the folder gives a usable name", "SKILL.md")
+    return slug or None
+
+
+def _description_of(meta: dict[str, Any], judge: _Judge) -> str:
+    given = meta.get("description")
+    if isinstance(given, str) and given.strip():
+        if len(given) > DESCRIPTION_LENGTH_MAX:
+            judge.warn(f"the description is over {DESCRIPTION_LENGTH_MAX} characters", "SKILL.md", hint="shorten it")
+        return given.strip()
+    if meta:
+        judge.warn("there is no description", "SKILL.md", hint="say what the skill does and when to use it")
+    return ""
+
+
+def _read_tools(files: dict[str, bytes], judge: _Judge) -> tuple[ToolSpec, ...]:
+    data = files.get("tools.json")
+    if data is None:
+        return ()
+    try:
+        declared = msgspec.json.decode(data, type=_ToolsFile).tools
+    except msgspec.DecodeError as error:
+        judge.warn(f"tools.json is not valid: {error}", "tools.json", hint="no tool of this skill is callable")
+        return ()
+    tools: dict[str, ToolSpec] = {}
+    for tool in declared:
+        if problem := _tool_problem(tool, files, tools):
+            judge.warn(f"the tool {tool.name!r} is left out: {problem}", "tools.json")
+        else:
+            tools[tool.name] = tool
+    return tuple(tools.values())
+
+
+class _ToolsFile(msgspec.Struct):
+    tools: list[ToolSpec]
+
+
+def _tool_problem(tool: ToolSpec, files: Mapping[str, bytes], known: Mapping[str, ToolSpec]) -> str | None:
+    if not _TOOL_NAME.fullmatch(tool.name):
+        return "names match [A-Za-z0-9_-]{1,60}"
+    if tool.name in known:
+        return "the name stands twice"
+    if not tool.command:
+        return "the command is empty"
+    if tool.command[0] in ("python", "sh") and (len(tool.command) < 2 or tool.command[1].split(":")[0] not in files):
+        return "the script it names is not in the package"
+    if not (0 < tool.timeout_s <= 3600 and 0 < tool.memory_mb <= 16_384):
+        return "timeout_s is within 0 to 3600, memory_mb within 1 to 16384"
+    for schema in (tool.input_schema, tool.output_schema):
+        if schema is None:
+            continue
+        if schema.get("type") != "object":
+            return "schemas describe an object"
+        try:
+            jsonschema.Draft202012Validator.check_schema(schema)
+        except jsonschema.SchemaError as error:
+            return f"a schema is not valid: {error.message}"
+    return None

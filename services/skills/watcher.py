@@ -1,0 +1,169 @@
+"""Watching a folder of skills: a saved file becomes a version.
+
+Operating system events come through watchfiles, or polling where there are none (network
+disks). An edit is taken once nothing moved for `EDIT_QUIET_MS`; a folder that is new waits for
+`NEW_QUIET_S`, because it is usually still being copied; a vanished one for `GONE_QUIET_S`,
+because editors and git remove and rewrite. Of several replicas on one store, the one that holds
+the lease of the source scans.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+
+import structlog
+import watchfiles
+
+from services import metrics
+from services.clock import Monotonic, monotonic_s
+from services.ports import MetadataStore
+from services.skills.package import find_roots, has_skill_md, is_litter
+from services.skills.scan import FolderScan
+
+EDIT_QUIET_MS = 30
+NEW_QUIET_S = 0.3
+GONE_QUIET_S = 2.0
+_EDIT_WAIT_MAX_MS = 200
+_POLL_MS = 500
+_LEASE_S = 10.0
+_RENEW_S = 3.0
+
+log = structlog.get_logger(__name__)
+
+
+class FolderWatcher:
+    """Owns the task that follows one folder; start it with `start`, end it with `close`."""
+
+    def __init__(
+        self,
+        scan: FolderScan,
+        store: MetadataStore,
+        *,
+        replica: str,
+        polling: bool,
+        clock: Monotonic = monotonic_s,
+    ) -> None:
+        self._scan = scan
+        self._store = store
+        self._replica = replica
+        self._polling = polling
+        self._clock = clock
+        self._due: dict[str, float] = {}
+        self._dirty = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.scanned = asyncio.Event()
+        self.state = "starting"
+        """`starting`, `waiting` for the lease, `scanning`, `watching`, or `failing`."""
+
+    @property
+    def root(self) -> Path:
+        return self._scan.root
+
+    @property
+    def held(self) -> str:
+        return self._scan.held
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"watch {self.root.name}")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            await self._store.release_lease(self._scan.source, self._replica)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                if await self._store.acquire_lease(self._scan.source, self._replica, _LEASE_S):
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self._keep_lease())
+                        group.create_task(self._listen())
+                        group.create_task(self._follow())
+                self.state = "waiting"
+            except Exception:
+                self.state = "failing"
+                metrics.watch_failures.inc()
+                log.exception("watching failed; trying again", folder=str(self.root))
+            await asyncio.sleep(_RENEW_S)
+
+    async def _keep_lease(self) -> None:
+        while True:
+            if not await self._store.acquire_lease(self._scan.source, self._replica, _LEASE_S):
+                raise RuntimeError("another replica took the lease of this folder")
+            await asyncio.sleep(_RENEW_S)
+
+    async def _listen(self) -> None:
+        """Notes when each package that an event touches is due."""
+        async with aclosing(self._events()) as events:
+            async for paths in events:
+                self._due.update(await asyncio.to_thread(self._due_after, paths))
+                self._dirty.set()
+
+    async def _events(self) -> AsyncGenerator[list[Path], None]:
+        async for changes in watchfiles.awatch(
+            self.root,
+            watch_filter=lambda _, path: not is_litter(Path(path)),
+            step=EDIT_QUIET_MS,
+            debounce=_EDIT_WAIT_MAX_MS,
+            force_polling=self._polling or None,
+            poll_delay_ms=_POLL_MS,
+        ):
+            yield [Path(path) for _, path in changes]
+
+    def _due_after(self, events: list[Path]) -> dict[str, float]:
+        """When each package that these events touch is to be taken.
+
+        A file belongs to every package above it; a folder that was moved here may hold several.
+        """
+        root = self.root.resolve()
+        touched: set[Path] = set()
+        for changed in events:
+            if changed.is_relative_to(root):
+                touched.update((changed, *changed.parents))
+                touched.update(find_roots(changed))
+        now = self._clock()
+        due: dict[str, float] = {}
+        for folder in touched:
+            if folder == root or not folder.is_relative_to(root):
+                continue
+            path = folder.relative_to(root).as_posix()
+            if self._scan.knows(path):
+                due[path] = now if has_skill_md(folder) else now + GONE_QUIET_S
+            elif folder.is_dir() or folder.parent == root:
+                due[path] = now + NEW_QUIET_S
+        return due
+
+    async def _follow(self) -> None:
+        self.state = "scanning"
+        with metrics.scan_seconds.time():
+            published = await self._scan.everything()
+        log.info("folder scanned", folder=str(self.root), published=published)
+        self.scanned.set()
+        self.state = "watching"
+        while True:
+            await self._wait_for_news()
+            now = self._clock()
+            due = [path for path, at in self._due.items() if at <= now]
+            for path in due:
+                del self._due[path]
+            if due:
+                with metrics.scan_seconds.time():
+                    await self._take(due)
+
+    async def _wait_for_news(self) -> None:
+        wait_s = max(0.0, min(self._due.values()) - self._clock()) if self._due else None
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._dirty.wait()
+        except TimeoutError:
+            return
+        self._dirty.clear()
+
+    async def _take(self, due: list[str]) -> None:
+        packages = await asyncio.to_thread(lambda: [path for path in due if has_skill_md(self.root / path)])
+        await self._scan.packages(packages)
+        await self._scan.remove(path for path in due if self._scan.knows(path) and path not in packages)
+        if any("/" not in path for path in due if path not in packages):
+            await self._scan.note_bare_folders()
