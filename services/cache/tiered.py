@@ -1,10 +1,8 @@
 """The tiered read: L1 memory, L2 Redis, L3 the loader; validity is the change log's alone.
 
-A read under the bounded level first makes sure the feed's horizon lies ahead (else it tails,
-for at most `REFRESH_TIMEOUT_S`); a record of any tier is then served only if the horizon allows
-it. Redis can therefore lose, delay or forge whatever it likes: a wrong record is refused like
-an old one. When the database does not answer, a record past the horizon is served for at most
-`STALE_MAX_S`, labelled stale, and after that the caller gets `Unavailable`.
+A read under the bounded level first asks the feed how far behind this replica may be
+(`ChangeFeed.bound`); a record of any tier is then served only if the horizon allows it. Redis can
+therefore lose, delay or forge whatever it likes: a wrong record is refused like an old one.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,25 +16,19 @@ from services.cache.codec import Record
 from services.cache.flight import Flights
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
-from services.changes.log import DELTA_S, ChangeFeed
-from services.clock import Monotonic, monotonic_s
-from services.failures import Unavailable
+from services.changes.log import Bound, ChangeFeed
 from services.ports import SecondTier
 
-REFRESH_TIMEOUT_S = 0.05
-STALE_MAX_S = 60.0
 L2_VALUE_BYTES_MAX = 64 * 1024
 _RELOADS_MAX = 2
 
 
 class Read(NamedTuple):
-    """`tier` is l1, l2 or l3 (loaded now); `lag_s` is how old the answer may be at most."""
+    """`tier` is l1, l2 or l3 (loaded now); `bound` says how old the answer may be."""
 
     value: bytes
     tier: str
-    asof: int
-    lag_s: float
-    stale: bool
+    bound: Bound
 
 
 class Stats(msgspec.Struct):
@@ -57,12 +49,9 @@ class TieredCache:
         horizon: Horizon,
         memory: MemoryTier,
         second: SecondTier,
-        *,
-        clock: Monotonic = monotonic_s,
     ) -> None:
         self._feed = feed
         self._horizon = horizon
-        self._clock = clock
         self._flights: Flights[tuple[Record, str]] = Flights()
         self.memory = memory
         self.second = second
@@ -78,19 +67,17 @@ class TieredCache:
 
         Cancelling one caller leaves the load to the others.
         """
-        stale = not await self._feed.refresh(REFRESH_TIMEOUT_S)
-        if stale and self._clock() > self._feed.horizon_s + STALE_MAX_S:
-            raise Unavailable("the database has not answered for too long to serve cached answers")
+        bound = await self._feed.bound()
         record = self.memory.peek(key)
         if record is not None and self._horizon.allows(record):
             self.stats.l1_hits += 1
             metrics.cache_reads.labels("l1").inc()
-            return self._read(record, "l1", stale)
+            return Read(record.value, "l1", bound)
         if record is not None:
             self._count_refused("l1")
             self.invalidate(key)
         record, tier = await self._flights.load(key, lambda: self._load(key, deps, ttl_s, loader))
-        return self._read(record, tier, stale)
+        return Read(record.value, tier, bound)
 
     async def _load(
         self, key: str, deps: tuple[str, ...], ttl_s: float, loader: Callable[[], Awaitable[bytes]]
@@ -126,7 +113,3 @@ class TieredCache:
     def _count_refused(self, tier: str) -> None:
         self.stats.refused += 1
         metrics.cache_refused.labels(tier).inc()
-
-    def _read(self, record: Record, tier: str, stale: bool) -> Read:
-        lag_s = max(0.0, self._clock() - (self._feed.horizon_s - DELTA_S))
-        return Read(record.value, tier, record.asof, lag_s, stale)

@@ -12,6 +12,7 @@ Measured from the sending, because a commit may follow the database's snapshot a
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -22,9 +23,22 @@ from services.models import Change
 from services.ports import ChangeReader, ChangeSink, Position
 
 DELTA_S = 0.5
+REFRESH_TIMEOUT_S = 0.05
+STALE_MAX_S = 60.0
 _PAGE = 1000
 
 log = structlog.get_logger(__name__)
+
+
+class Bound(NamedTuple):
+    """How old an answer given now may be: it holds every change committed `lag_s` ago or earlier.
+
+    `stale` is True when the database did not answer, and only the last known state can be given.
+    """
+
+    asof: int
+    lag_s: float
+    stale: bool
 
 
 class ChangeFeed:
@@ -94,16 +108,24 @@ class ChangeFeed:
             return False
         return True
 
-    async def refresh(self, timeout_s: float) -> bool:
-        """Makes the horizon lie ahead again; False when the database does not answer in time."""
-        if self.is_fresh:
-            return True
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.tail()
-        except (TimeoutError, Unavailable):
-            return False
-        return True
+    async def bound(self) -> Bound:
+        """Makes sure that this replica is no more than `DELTA_S` behind, or says that it may be.
+
+        Past the horizon this waits for a tail, at most `REFRESH_TIMEOUT_S`. Raises `Unavailable`
+        once the database has not answered for `STALE_MAX_S`.
+        """
+        stale = not self.is_fresh
+        if stale:
+            try:
+                async with asyncio.timeout(REFRESH_TIMEOUT_S):
+                    await self.tail()
+                stale = False
+            except (TimeoutError, Unavailable):
+                pass  # answered from what is known, and labelled so
+        behind_s = self._clock() - self.horizon_s
+        if stale and behind_s > STALE_MAX_S:
+            raise Unavailable("the database has not answered for too long to answer from memory")
+        return Bound(self.applied, round(max(0.0, behind_s + DELTA_S), 3), stale)
 
     def _apply(self, changes: Sequence[Change]) -> None:
         for sink in self._sinks:

@@ -12,12 +12,13 @@ import msgspec
 
 from services import metrics
 from services.changes.log import ChangeFeed
+from services.caller import Sees
 from services.failures import Forbidden, Invalid, NotFound
 from services.models import Diagnostic, Draft, FileEntry, LedgerEntry, Published, Skill, Version
 from services.ports import BlobStore, MetadataStore
 from services.skills.archive import read_zip
 from services.skills.package import Package
-from services.skills.view import CatalogView, Sees
+from services.skills.view import CatalogView
 
 # One transaction holds at most this many versions, so that an import never keeps other writers
 # waiting for long; DynamoDB's limit on a transaction is of the same order.

@@ -6,9 +6,12 @@ alone: the same files give the same digest on every machine and at every time.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 
 from services.models import FileEntry
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def build_manifest(files: Mapping[str, bytes]) -> tuple[FileEntry, ...]:

@@ -5,15 +5,14 @@ once, when they change.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from services.caller import Sees
 from services.failures import NotFound
 from services.models import Change, Skill
 from services.ports import CatalogSnapshot
-
-Sees = Callable[[Skill], bool]
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -61,6 +61,10 @@ class FolderWatcher:
         return self._scan.root
 
     @property
+    def source(self) -> str:
+        return self._scan.source
+
+    @property
     def held(self) -> str:
         return self._scan.held
 

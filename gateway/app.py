@@ -1,0 +1,72 @@
+"""The web application over an open replica."""
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from gateway.auth import Authenticator
+from gateway.edge import Edge
+from gateway.failures import http_answer, problem
+from gateway.operations import OPERATIONS
+from gateway.origin import OriginPolicy
+from gateway.replica import Replica
+from gateway.routes.dashboard import serve_dashboard
+from gateway.routes.packages import packages_router
+from gateway.routes.probes import Draining, probes_router
+from gateway.routes.push import push_router, rpc_registry
+from gateway.routes.rest import rest_router
+from services.failures import ServiceError
+
+# JSON bodies and multipart framing around the largest upload.
+_BODY_SLACK_BYTES = 1024 * 1024
+
+
+def create_app(
+    replica: Replica, mcp: StreamableHTTPSessionManager, authenticator: Authenticator, draining: Draining
+) -> ASGIApp:
+    """Everything that is served on the port; the replica and the MCP manager stay the caller's to close."""
+    app = FastAPI(title="Skillwire", version=replica.version, docs_url=None, redoc_url=None)
+    app.include_router(probes_router(replica, draining))
+    app.include_router(packages_router(replica))
+    app.include_router(rest_router(replica, OPERATIONS))
+    app.include_router(push_router(replica, rpc_registry(replica, OPERATIONS)))
+    app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(mcp)))
+    serve_dashboard(app)
+    app.add_exception_handler(ServiceError, _on_failure)
+    app.add_exception_handler(Exception, _on_failure)
+    app.add_exception_handler(ValidationError, _on_bad_values)
+    app.add_exception_handler(RequestValidationError, _on_bad_values)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    settings = replica.settings
+    return Edge(
+        app,
+        authenticator,
+        OriginPolicy(settings),
+        body_bytes_max=settings.upload_bytes_max + _BODY_SLACK_BYTES,
+    )
+
+
+async def _on_failure(request: Request, error: Exception) -> Response:
+    return http_answer(error, request.state.request_id)
+
+
+async def _on_bad_values(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError | ValidationError)
+    problems = [
+        {"where": ".".join(str(part) for part in item["loc"]), "problem": item["msg"]} for item in error.errors()
+    ]
+    detail = "; ".join(f"{item['where']}: {item['problem']}" for item in problems)
+    return problem(422, "invalid", detail, request.state.request_id, {"problems": problems})
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    code = codes.get(error.status_code, "bad_request")
+    headers = dict(error.headers) if error.headers else None
+    return problem(error.status_code, code, str(error.detail), request.state.request_id, headers=headers)

@@ -1,0 +1,70 @@
+"""Who a request comes from: a bearer key, or a short ticket where a browser cannot send headers.
+
+On loopback without a configured key everyone is `local`, which the log and the dashboard say.
+Keys are never taken from a URL: URLs end up in logs. `EventSource` and `WebSocket` cannot send
+an Authorization header, so a browser trades its key for a ticket (POST /api/v1/tickets) that
+lives `TICKET_S` and opens one stream.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+
+import cachetools
+
+from gateway.principal import ALL_SCOPES, LOCAL, Principal
+from notifier.events import Viewer
+from services.clock import monotonic_s
+from services.settings import Settings
+
+TICKET_S = 30.0
+_TICKETS_MAX = 10_000
+_ADMIN = Principal("admin", ALL_SCOPES, Viewer(owners=None))
+
+
+class InsecureSettings(Exception):
+    """The service would be reachable from other machines without any secret."""
+
+
+class Authenticator:
+    """Compares in constant time; holds the tickets of this replica in memory."""
+
+    def __init__(self, settings: Settings) -> None:
+        if not settings.is_loopback and not settings.admin_key:
+            raise InsecureSettings(
+                f"listening on {settings.host} needs a key: set SKILLWIRE_ADMIN_KEY to at least 32 characters, "
+                "e.g. from `openssl rand -hex 24`"
+            )
+        self._key_hash = _hash(settings.admin_key) if settings.admin_key else None
+        self._tickets: cachetools.TTLCache[bytes, Principal] = cachetools.TTLCache(
+            _TICKETS_MAX, TICKET_S, timer=monotonic_s
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """True when no key is asked for."""
+        return self._key_hash is None
+
+    def from_header(self, authorization: str) -> Principal | None:
+        """None for a missing or wrong key."""
+        if self._key_hash is None:
+            return LOCAL
+        kind, _, key = authorization.partition(" ")
+        if kind.lower() != "bearer" or not hmac.compare_digest(_hash(key.strip()), self._key_hash):
+            return None
+        return _ADMIN
+
+    def from_ticket(self, query: Mapping[str, str]) -> Principal | None:
+        """Takes a ticket; a second use finds nothing."""
+        ticket = query.get("ticket", "")
+        return self._tickets.pop(_hash(ticket), None) if ticket else None
+
+    def issue_ticket(self, principal: Principal) -> str:
+        ticket = secrets.token_urlsafe(32)
+        self._tickets[_hash(ticket)] = principal
+        return ticket
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,160 @@
+"""The outermost layer, pure ASGI: what holds for every request whatever answers it.
+
+Gives each request an id and a start time, refuses foreign hosts and origins, finds the
+principal, bounds bodies, and afterwards counts, logs and hardens the answer. WebSockets pass the
+same checks before they are accepted.
+"""
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.auth import Authenticator
+from gateway.failures import http_answer, problem
+from gateway.origin import OriginPolicy
+from gateway.principal import Principal
+from services import metrics
+
+log = structlog.get_logger(__name__)
+
+_OPEN = re.compile(r"/(livez|readyz|health|metrics|favicon\.svg|index\.html|assets/.*)?")
+_TICKETED = ("/ws", "/events")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECURITY = {
+    "content-security-policy": "default-src 'self'; connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
+    "base-uri 'none'; object-src 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+}
+# Close codes 4400 to 4499 of `notifier/close_codes.py` end a socket for the client's own fault.
+_WS_STATUS = {401: 4401, 403: 4403, 421: 4403}
+
+
+class Edge:
+    """Wraps the application; `body_bytes_max` bounds what is read of any request body."""
+
+    def __init__(
+        self, app: ASGIApp, authenticator: Authenticator, origins: OriginPolicy, *, body_bytes_max: int
+    ) -> None:
+        self._app = app
+        self._authenticator = authenticator
+        self._origins = origins
+        self._body_bytes_max = body_bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        state = scope.setdefault("state", {})
+        state.update(request_id=request_id, started=time.perf_counter(), authenticator=self._authenticator)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            refusal = self._refusal(scope, headers, request_id)
+            if scope["type"] == "websocket":
+                await self._websocket(refusal, scope, receive, send)
+            else:
+                await self._http(refusal, scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: Headers, request_id: str) -> Response | None:
+        """An answer that ends the request here; otherwise the principal stands in the scope's state."""
+        host = headers.get("host", "")
+        if not self._origins.allows_host(host):
+            detail = "this host name is not served here; an operator allows it with SKILLWIRE_ALLOWED_HOSTS"
+            return problem(421, "foreign_host", detail, request_id)
+        if not self._origins.allows_origin(headers.get("origin", ""), host):
+            return problem(403, "foreign_origin", "pages of another origin may not call this service", request_id)
+        path = scope["path"]
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._body_bytes_max:
+            detail = f"the body is over {self._body_bytes_max} bytes"
+            return problem(413, "too_large", detail, request_id)
+        principal = self._principal(path, headers, _query(scope))
+        if principal is None and _OPEN.fullmatch(path) is None:
+            detail = "send `Authorization: Bearer <key>`"
+            return problem(401, "unauthenticated", detail, request_id, headers={"www-authenticate": "Bearer"})
+        scope["state"]["principal"] = principal
+        return None
+
+    def _principal(self, path: str, headers: Headers, query: Mapping[str, str]) -> Principal | None:
+        principal = self._authenticator.from_header(headers.get("authorization", ""))
+        if principal is None and path in _TICKETED:
+            principal = self._authenticator.from_ticket(query)
+        return principal
+
+    async def _http(self, refusal: Response | None, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = scope["state"]["request_id"]
+        status = 0
+
+        async def send_hardened(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await (refusal or self._app)(scope, _bounded(receive, self._body_bytes_max), send_hardened)
+        except _BodyTooLarge:
+            if not status:
+                detail = f"the body is over {self._body_bytes_max} bytes"
+                await problem(413, "too_large", detail, request_id)(scope, receive, send_hardened)
+        except Exception as error:
+            if not status:
+                await http_answer(error, request_id)(scope, receive, send_hardened)
+            else:
+                log.exception("a request failed after its answer had begun", path=scope["path"])
+        finally:
+            duration_s = time.perf_counter() - scope["state"]["started"]
+            metrics.http_requests.labels(f"{status // 100}xx").inc()
+            metrics.http_request_seconds.observe(duration_s)
+            log.debug(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                duration_ms=round(duration_s * 1000, 2),
+            )
+
+    async def _websocket(self, refusal: Response | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if refusal is None:
+            await self._app(scope, receive, send)
+            return
+        await receive()  # websocket.connect
+        await send({"type": "websocket.close", "code": _WS_STATUS.get(refusal.status_code, 4400), "reason": ""})
+
+
+class _BodyTooLarge(Exception):
+    pass
+
+
+def _bounded(receive: Receive, bytes_max: int) -> Receive:
+    """For bodies without a Content-Length."""
+    seen = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > bytes_max:
+                raise _BodyTooLarge
+        return message
+
+    return receive_bounded
+
+
+def _query(scope: Scope) -> Mapping[str, str]:
+    return dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=50))

@@ -1,0 +1,92 @@
+"""The one response format: `{success, data, message, timestamp, request_id, performance}`.
+
+`data` arrives encoded and is spliced in; nothing is encoded twice.
+"""
+
+import time
+from typing import NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.cache.tiered import Read
+from services.changes.log import Bound
+from services.clock import utc_now
+
+
+class Source(NamedTuple):
+    """Where an answer came from: `view` (state kept current by the log), l1, l2 or l3."""
+
+    tier: str
+    bound: Bound
+
+
+class Reply(NamedTuple):
+    """What a use case answers, before any edge has dressed it; `data` is JSON.
+
+    `etag` identifies the data (not the envelope, whose stamps differ every time); `seq` is that
+    of a write.
+    """
+
+    data: bytes
+    source: Source | None = None
+    etag: str | None = None
+    seq: int | None = None
+
+
+def reply(value: object, source: Source | None = None, etag: str | None = None, seq: int | None = None) -> Reply:
+    return Reply(msgspec.json.encode(value), source, etag, seq)
+
+
+def cached(read: Read, etag: str | None = None) -> Reply:
+    return Reply(read.value, Source(read.tier, read.bound), etag)
+
+
+def page(lines: list[bytes], next_cursor: str | None, **more: object) -> bytes:
+    """`{items, next_cursor, ...}` around items that are encoded already."""
+    rest = b"".join(b',"%s":%s' % (name.encode(), msgspec.json.encode(value)) for name, value in more.items())
+    return b'{"items":[%s],"next_cursor":%s%s}' % (b",".join(lines), msgspec.json.encode(next_cursor), rest)
+
+
+def http_response(request: Request, answer: Reply, status: int = 200) -> Response:
+    """The envelope with its headers, or 304 when the client has this state."""
+    headers = _headers(answer)
+    if answer.etag is not None and status == 200 and _matches(request, headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    state = request.state
+    duration_ms = (time.perf_counter() - state.started) * 1000
+    hit = answer.source is not None and answer.source.tier != "l3"
+    headers["server-timing"] = f"app;dur={duration_ms:.2f}"
+    body = (
+        b'{"success":true,"data":%s,"message":"","timestamp":"%s","request_id":"%s",'
+        b'"performance":{"duration_ms":%.3f,"cache_hit":%s}}'
+        % (answer.data, utc_now().encode(), state.request_id.encode(), duration_ms, b"true" if hit else b"false")
+    )
+    return Response(body, status, headers, media_type="application/json")
+
+
+def _headers(answer: Reply) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if answer.source is not None:
+        headers["cache-status"] = cache_status(answer.source)
+    if answer.seq is not None:
+        headers["x-seq"] = str(answer.seq)
+    if answer.etag is not None:
+        # Weak: the data is equal, the envelope's stamps are not (RFC 9110, section 8.8.1).
+        headers["etag"] = f'W/"{answer.etag}"'
+        headers["cache-control"] = "private, no-cache"
+    return headers
+
+
+def cache_status(source: Source) -> str:
+    """RFC 9211: `skillwire; hit; detail="..."`."""
+    tier, bound = source
+    state = "fwd=miss" if tier == "l3" else "hit"
+    stale = " stale" if bound.stale else ""
+    return f'skillwire; {state}; detail="tier={tier} asof={bound.asof} lag={bound.lag_s:.3f}{stale}"'
+
+
+def _matches(request: Request, etag: str) -> bool:
+    given = request.headers.get("if-none-match", "")
+    return given == "*" or etag in (part.strip() for part in given.split(","))

@@ -1,0 +1,53 @@
+"""Who sent an MCP message, and how our failures look on that wire."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+
+from gateway.failures import rpc_error
+from gateway.principal import LOCAL, Principal
+from services.caller import Caller
+from services.failures import ServiceError
+
+RequestContext = ServerRequestContext[Any, Any]
+MODERN = "2026-07-28"
+
+
+def principal_of(context: RequestContext) -> Principal:
+    """The edge put it into the request's state; over stdio it is whoever started the process."""
+    return LOCAL if context.request is None else context.request.state.principal
+
+
+def caller_of(context: RequestContext) -> Caller:
+    if context.request is None:
+        return LOCAL.caller("stdio")
+    return principal_of(context).caller("mcp", context.request.headers.get("mcp-session-id", "")[:128])
+
+
+def cacheable(context: RequestContext, result: dict[str, Any], ttl_ms: int = 1000) -> dict[str, Any]:
+    """Adds SEP-2549's hints on the wire that knows them.
+
+    Private, because what is listed depends on who asks; a second, because a change is pushed
+    but a client need not listen.
+    """
+    if context.protocol_version >= MODERN:
+        result |= {"ttlMs": ttl_ms, "cacheScope": "private"}
+    return result
+
+
+def unknown_resource(uri: str) -> MCPError:
+    return MCPError(types.INVALID_PARAMS, f"there is no resource {uri}", {"uri": uri})
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Our failures as JSON-RPC errors, the same as on WebSocket RPC."""
+    try:
+        yield
+    except ServiceError as error:
+        told = rpc_error(error)
+        raise MCPError(told.code, told.message, told.data) from error

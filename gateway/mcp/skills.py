@@ -1,0 +1,203 @@
+"""Skills over MCP: the Skills extension (SEP-2640) and the resources every client understands."""
+
+import base64
+from typing import Any
+
+import mcp_types as types
+from mcp.shared.exceptions import MCPError
+
+from gateway.mcp import uris
+from gateway.mcp.context import RequestContext, answering, cacheable, principal_of, unknown_resource
+from gateway.operations.skills import ReadFile, file_bytes
+from gateway.operations.table import Context
+from gateway.replica import Replica
+from gateway.routes.packages import media_type
+from services.failures import NotFound
+from services.models import FileEntry, Skill, Version
+
+# Clients that do not page see this many; the largest public collection has 2,451 skills.
+PAGE = 1000
+DIGEST_META = "dev.skillwire/digest"
+VERSION_META = "dev.skillwire/version"
+
+
+class UriParams(types.RequestParams):
+    uri: str
+
+
+class DirectoryParams(types.PaginatedRequestParams):
+    uri: str
+
+
+class SkillResources:
+    """Handlers of `skills/*` and `resources/*`, all over one replica's catalog."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    async def list_skills(self, context: RequestContext, params: types.PaginatedRequestParams) -> dict[str, Any]:
+        with answering():
+            await self._replica.current()
+        skills = [skill for skill in self._served(context) if _is_listable(skill)]
+        shown, cursor = _page(skills, params.cursor)
+        result: dict[str, Any] = {"skills": [_entry(skill, skill.active) for skill in shown if skill.active]}
+        return cacheable(context, _with_cursor(result, cursor))
+
+    async def get_skill(self, context: RequestContext, params: UriParams) -> dict[str, Any]:
+        skill, version, path = await self._resolve(context, params.uri)
+        if path != uris.SKILL_MD or version.frontmatter.get("name") != skill.name:
+            raise unknown_resource(params.uri)
+        return cacheable(context, {"skill": _entry(skill, version)})
+
+    async def read_directory(self, context: RequestContext, params: DirectoryParams) -> dict[str, Any]:
+        skill, version, path = await self._resolve(context, params.uri)
+        children: dict[str, dict[str, Any]] = {}
+        prefix = f"{path}/" if path else ""
+        for entry in version.manifest:
+            if entry.path.startswith(prefix):
+                name, _, below = entry.path[len(prefix) :].partition("/")
+                child = uris.pinned(skill, version, prefix + name)
+                children[name] = (
+                    {"uri": child, "name": name, "mimeType": "inode/directory"}
+                    if below
+                    else _resource(skill, version, entry, name)
+                )
+        if not children:
+            raise unknown_resource(params.uri)
+        return cacheable(context, {"resources": list(children.values())})
+
+    async def list_resources(
+        self, context: RequestContext, params: types.PaginatedRequestParams | None
+    ) -> dict[str, Any]:
+        with answering():
+            await self._replica.current()
+        shown, cursor = _page(list(self._served(context)), params.cursor if params else None)
+        resources = [
+            _resource(skill, skill.active, entry, skill.name)
+            for skill in shown
+            if skill.active
+            for entry in skill.active.manifest
+            if entry.path == uris.SKILL_MD
+        ]
+        return cacheable(context, _with_cursor({"resources": resources}, cursor))
+
+    async def list_templates(
+        self,
+        context: RequestContext,
+        params: types.PaginatedRequestParams | None,  # noqa: ARG002  # the handler's shape
+    ) -> dict[str, Any]:
+        templates = [
+            {
+                "uriTemplate": "skill://{owner}/{name}/{+path}",
+                "name": "skill file",
+                "description": "A file of a skill's active version.",
+            },
+            {
+                "uriTemplate": "skill://{owner}/@{version}/{name}/{+path}",
+                "name": "skill file of a version",
+                "description": "A file of one version; its bytes never change.",
+            },
+        ]
+        return cacheable(context, {"resourceTemplates": templates})
+
+    async def read_resource(self, context: RequestContext, params: types.ReadResourceRequestParams) -> dict[str, Any]:
+        parsed = uris.parse(params.uri)
+        if parsed is None:
+            raise unknown_resource(params.uri)
+        _, version, path = await self._resolve(context, params.uri)
+        owner, name = parsed.skill_id.split("/")
+        principal = principal_of(context)
+        principal.require("read")
+        operation = Context(self._replica, principal, principal.caller("mcp"))
+        with answering():
+            try:
+                _, data = await file_bytes(
+                    operation, ReadFile(owner=owner, name=name, path=path, version=version.version)
+                )
+            except NotFound as error:
+                raise unknown_resource(params.uri) from error
+        return cacheable(context, {"contents": [_contents(params.uri, path, version, data)]})
+
+    async def _resolve(self, context: RequestContext, uri: str) -> tuple[Skill, Version, str]:
+        """What a URI names. "Not found" is said only after a tail: it may have been published just now."""
+        parsed = uris.parse(uri)
+        if parsed is None:
+            raise unknown_resource(uri)
+        sees = principal_of(context).viewer.sees
+        with answering():
+            await self._replica.current()
+            for last_try in (False, True):
+                try:
+                    skill, version = await self._replica.catalog.version(parsed.skill_id, parsed.version, sees)
+                except NotFound:
+                    if last_try:
+                        break
+                    await self._replica.feed.tail()
+                else:
+                    return skill, version, parsed.path
+        raise unknown_resource(uri)
+
+    def _served(self, context: RequestContext) -> list[Skill]:
+        principal = principal_of(context)
+        principal.require("read")
+        return list(self._replica.view.served(principal.viewer.sees))
+
+
+def _is_listable(skill: Skill) -> bool:
+    """SEP-2640: the last segment of the path equals the frontmatter's name."""
+    return skill.active is not None and skill.active.frontmatter.get("name") == skill.name
+
+
+def _entry(skill: Skill, version: Version) -> dict[str, Any]:
+    return {
+        "uri": uris.pinned(skill, version),
+        "frontmatter": version.frontmatter,
+        "resources": [
+            {
+                "uri": uris.pinned(skill, version, entry.path),
+                "digest": f"sha256:{entry.sha256}",
+                "size": entry.size,
+            }
+            for entry in version.manifest
+        ],
+        "_meta": {VERSION_META: version.version, DIGEST_META: version.digest},
+    }
+
+
+def _resource(skill: Skill, version: Version, entry: FileEntry, name: str) -> dict[str, Any]:
+    resource = {
+        "uri": uris.pinned(skill, version, entry.path),
+        "name": name,
+        "mimeType": "text/markdown" if entry.path.endswith(".md") else "application/octet-stream",
+        "size": entry.size,
+        "_meta": {VERSION_META: version.version, DIGEST_META: version.digest},
+    }
+    if entry.path == uris.SKILL_MD:
+        resource |= {"name": skill.name, "description": version.description}
+    return resource
+
+
+def _contents(uri: str, path: str, version: Version, data: bytes) -> dict[str, Any]:
+    contents: dict[str, Any] = {
+        "uri": uri,
+        "mimeType": media_type(path, data).partition(";")[0],
+        "_meta": {VERSION_META: version.version, DIGEST_META: version.digest},
+    }
+    try:
+        contents["text"] = data.decode("utf-8")
+    except UnicodeDecodeError:
+        contents["blob"] = base64.b64encode(data).decode()
+    return contents
+
+
+def _page(skills: list[Skill], cursor: str | None) -> tuple[list[Skill], str | None]:
+    """The page after `cursor` (the last id of the page before)."""
+    if cursor is not None:
+        if cursor.count("/") != 1:
+            raise MCPError(types.INVALID_PARAMS, "this cursor was not given out here")
+        skills = [skill for skill in skills if skill.id > cursor]
+    return skills[:PAGE], skills[PAGE - 1].id if len(skills) > PAGE else None
+
+
+def _with_cursor(result: dict[str, Any], cursor: str | None) -> dict[str, Any]:
+    return result if cursor is None else {**result, "nextCursor": cursor}

@@ -1,0 +1,165 @@
+"""Tools over MCP: the packages' own, and four stable ones for clients that cache their list."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import mcp_types as types
+import msgspec
+from mcp.shared.exceptions import MCPError
+from pydantic import Field, ValidationError
+
+from gateway.mcp import uris
+from gateway.mcp.context import RequestContext, answering, cacheable, caller_of, principal_of
+from gateway.mcp.skills import DIGEST_META, VERSION_META
+from gateway.operations import search, skills, tools
+from gateway.operations.table import Context, Params
+from gateway.replica import Replica
+from services.failures import Invalid, NotFound, ServiceError
+from services.skills.tools import CallableTool
+
+
+class LoadSkill(Params):
+    skill: str = Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$", description="The id that search_skills gave, `owner/name`.")
+    version: int | None = Field(None, ge=1, description="The active version when absent.")
+
+
+class ReadSkillFile(LoadSkill):
+    path: str = Field(description="The file's path in the skill.", examples=["references/checklist.md"])
+
+
+class CallByName(Params):
+    tool: str = Field(description="The tool's name, as tools/list or load_skill gave it.")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class MetaTool(NamedTuple):
+    """A tool of the server itself; it stays the same whatever is published."""
+
+    description: str
+    params: type[Params]
+    run: Callable[[Context, Any], Awaitable[Any]]
+
+
+async def _search_skills(context: Context, params: search.SearchSkills) -> Any:
+    return msgspec.json.decode((await search.search_skills(context, params)).data)
+
+
+async def _load_skill(context: Context, params: LoadSkill) -> Any:
+    replica = context.replica
+    skill, version = await replica.catalog.version(params.skill, params.version, context.principal.viewer.sees)
+    async with replica.invocations.logged(context.caller, "load_skill", skill, version, {}):
+        file = skills.ReadFile(owner=skill.owner, name=skill.name, path=uris.SKILL_MD, version=version.version)
+        _, data = await skills.file_bytes(context, file)
+    return {
+        "id": skill.id,
+        "version": version.version,
+        "digest": version.digest,
+        "instructions": data.decode("utf-8"),
+        "files": [entry.path for entry in version.manifest if entry.path != uris.SKILL_MD],
+        "tools": [tool.name for tool in replica.tools.of(skill)] if skill.active == version else [],
+    }
+
+
+async def _read_skill_file(context: Context, params: ReadSkillFile) -> Any:
+    owner, name = params.skill.split("/")
+    file = skills.ReadFile(owner=owner, name=name, path=params.path, version=params.version)
+    return msgspec.json.decode((await skills.read_file(context, file)).data)
+
+
+async def _call_tool(context: Context, params: CallByName) -> Any:
+    call = tools.CallTool(tool=params.tool, arguments=params.arguments)
+    return msgspec.json.decode((await tools.call_tool(context, call)).data)
+
+
+META_TOOLS = {
+    "search_skills": MetaTool(
+        "Find skills for a task, by meaning. `token_budget` bounds what the answer costs.",
+        search.SearchSkills,
+        _search_skills,
+    ),
+    "load_skill": MetaTool("The instructions of a skill, its files and its tools.", LoadSkill, _load_skill),
+    "read_skill_file": MetaTool("A file of a skill.", ReadSkillFile, _read_skill_file),
+    "call_tool": MetaTool("Call a tool of a skill by its name.", CallByName, _call_tool),
+}
+_META_LISTED = [
+    {"name": name, "description": tool.description, "inputSchema": tool.params.model_json_schema()}
+    for name, tool in META_TOOLS.items()
+]
+
+
+class ToolHandlers:
+    """Handlers of `tools/*` over one replica."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    async def list_tools(
+        self,
+        context: RequestContext,
+        params: types.PaginatedRequestParams | None,  # noqa: ARG002  # one page holds all
+    ) -> dict[str, Any]:
+        principal = principal_of(context)
+        principal.require("read")
+        with answering():
+            await self._replica.current()
+        listed = [_listed(tool) for tool in self._replica.tools.listed(principal.viewer.sees)]
+        return cacheable(context, {"tools": [*_META_LISTED, *listed]})
+
+    def input_schema(self, name: str) -> dict[str, Any] | None:
+        """For the SDK, which would otherwise list every tool to find this one's schema on each call."""
+        if name in META_TOOLS:
+            return META_TOOLS[name].params.model_json_schema()
+        tool = self._replica.tools.find(name, lambda _: True)
+        return tool.spec.input_schema if tool else None
+
+    async def call_tool(self, context: RequestContext, params: types.CallToolRequestParams) -> dict[str, Any]:
+        principal = principal_of(context)
+        operation = Context(self._replica, principal, caller_of(context))
+        arguments = params.arguments or {}
+        try:
+            if params.name in META_TOOLS:
+                return await _call_meta(operation, META_TOOLS[params.name], arguments)
+            principal.require("invoke")
+            answer = await self._replica.calls.call(params.name, arguments, operation.caller)
+        except NotFound as error:
+            if params.name not in META_TOOLS:
+                raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name}") from error
+            return _failed(error)
+        except ServiceError as error:
+            return _failed(error)
+        meta = {VERSION_META: answer.version, DIGEST_META: answer.digest, "dev.skillwire/skill": answer.skill}
+        return {**_content(answer.result), "_meta": meta}
+
+
+async def _call_meta(context: Context, tool: MetaTool, arguments: dict[str, Any]) -> dict[str, Any]:
+    context.principal.require("invoke" if tool.run is _call_tool else "read")
+    try:
+        params = tool.params.model_validate(arguments)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise Invalid(f"the arguments do not fit: {problems}", code="bad_arguments") from error
+    return _content(await tool.run(context, params))
+
+
+def _content(result: Any) -> dict[str, Any]:
+    """Structured where the result is an object, and always as text for clients of before."""
+    text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
+    content: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": False}
+    return content | {"structuredContent": result} if isinstance(result, dict) else content
+
+
+def _failed(error: ServiceError) -> dict[str, Any]:
+    """A failed call is a result that the model reads, with a code for programs."""
+    text = f"{error.message} (code: {error.code})"
+    return {"content": [{"type": "text", "text": text}], "isError": True, "_meta": {"dev.skillwire/code": error.code}}
+
+
+def _listed(tool: CallableTool) -> dict[str, Any]:
+    listed: dict[str, Any] = {
+        "name": tool.name,
+        "title": f"{tool.skill.name}: {tool.spec.name}",
+        "description": tool.spec.description,
+        "inputSchema": tool.spec.input_schema,
+        "_meta": {VERSION_META: tool.version.version, DIGEST_META: tool.version.digest},
+    }
+    return listed if tool.spec.output_schema is None else {**listed, "outputSchema": tool.spec.output_schema}

