@@ -24,7 +24,13 @@ def set_up_logs(log_format: Literal["console", "json"], level: Literal["debug", 
     if log_format == "json":
         renderers = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     else:
-        renderers = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        renderers = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                # The prettier ones print local variables, and with them whatever a caller sent.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

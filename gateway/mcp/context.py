@@ -15,6 +15,8 @@ from services.failures import ServiceError
 
 RequestContext = ServerRequestContext[Any, Any]
 MODERN = "2026-07-28"
+# Required of every result by 2026-07-28; clients of before ignore it.
+COMPLETE = {"resultType": "complete"}
 
 
 def principal_of(context: RequestContext) -> Principal:
@@ -29,14 +31,14 @@ def caller_of(context: RequestContext) -> Caller:
 
 
 def cacheable(context: RequestContext, result: dict[str, Any], ttl_ms: int = 1000) -> dict[str, Any]:
-    """Adds SEP-2549's hints on the wire that knows them.
+    """The result as complete, with SEP-2549's hints on the wire that knows them.
 
     Private, because what is listed depends on who asks; a second, because a change is pushed
     but a client need not listen.
     """
     if context.protocol_version >= MODERN:
         result |= {"ttlMs": ttl_ms, "cacheScope": "private"}
-    return result
+    return {**result, **COMPLETE}
 
 
 def unknown_resource(uri: str) -> MCPError:

@@ -9,7 +9,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import Field, ValidationError
 
 from gateway.mcp import uris
-from gateway.mcp.context import RequestContext, answering, cacheable, caller_of, principal_of
+from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, principal_of
 from gateway.mcp.skills import DIGEST_META, VERSION_META
 from gateway.operations import search, skills, tools
 from gateway.operations.table import Context, Params
@@ -144,14 +144,15 @@ async def _call_meta(context: Context, tool: MetaTool, arguments: dict[str, Any]
 def _content(result: Any) -> dict[str, Any]:
     """Structured where the result is an object, and always as text for clients of before."""
     text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
-    content: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": False}
+    content: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": False, **COMPLETE}
     return content | {"structuredContent": result} if isinstance(result, dict) else content
 
 
 def _failed(error: ServiceError) -> dict[str, Any]:
     """A failed call is a result that the model reads, with a code for programs."""
     text = f"{error.message} (code: {error.code})"
-    return {"content": [{"type": "text", "text": text}], "isError": True, "_meta": {"dev.skillwire/code": error.code}}
+    meta = {"dev.skillwire/code": error.code}
+    return {"content": [{"type": "text", "text": text}], "isError": True, "_meta": meta, **COMPLETE}
 
 
 def _listed(tool: CallableTool) -> dict[str, Any]:

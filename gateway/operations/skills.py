@@ -9,7 +9,17 @@ import msgspec
 from pydantic import Field
 
 from gateway.envelope import Reply, cached, page, reply
-from gateway.operations.table import OWNER, PAGE_MAX, SEQ_MAX, Context, Operation, Params, SkillParams, VersionParams
+from gateway.operations.table import (
+    OWNER,
+    PAGE_MAX,
+    SEQ_MAX,
+    Context,
+    Operation,
+    Params,
+    SkillParams,
+    VersionParams,
+    fingerprint,
+)
 from services.failures import Invalid, NotFound
 from services.models import Published, Skill, Version
 from services.skills.view import summary
@@ -48,7 +58,7 @@ async def list_skills(context: Context, params: ListSkills) -> Reply:
         owner=params.owner,
     )
     data = page(lines, after, revision=view.revision)
-    return Reply(data, source, etag=f"skills-{view.revision}-{context.principal.id}-{hash(params):x}")
+    return Reply(data, source, etag=f"skills-{view.revision}-{context.principal.id}-{fingerprint(params)}")
 
 
 async def get_skill(context: Context, params: SkillParams) -> Reply:

@@ -4,6 +4,7 @@ The table drives the REST routes, the RPC commands and the authorization of both
 exists on every edge or on none.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,6 +29,11 @@ class Params(BaseModel):
 
 class NoParams(Params):
     pass
+
+
+def fingerprint(params: Params) -> str:
+    """The same for the same parameters on every replica."""
+    return hashlib.sha256(params.model_dump_json().encode()).hexdigest()[:16]
 
 
 class SkillParams(Params):

@@ -33,7 +33,7 @@ def fuse(dense: Mapping[str, float], lexical: Mapping[str, float]) -> list[Ranke
     ranked = [
         Ranked(id_, score, dense.get(id_), lexical.get(id_)) for id_, score in zip(ids, scores.tolist(), strict=True)
     ]
-    ranked.sort(key=lambda hit: (-hit.score, hit.id))
+    ranked.sort(key=lambda hit: -hit.score)  # stable, and they come in order of id
     return ranked
 
 
