@@ -26,6 +26,7 @@ from services.settings import Settings
 
 _STREAMS_END_S = 3.0
 _BACKLOG = 2048
+_UNREAD_MS = 60_000
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +82,12 @@ class DrainingServer(uvicorn.Server):
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `OSError` when the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Inherited by every connection. ASGI cannot abort one, so a client that was ended for not
+        # reading would otherwise keep its descriptor until the kernel gives up, after 15 minutes.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
+    return listener
 
 
 async def serve(settings: Settings, listener: socket.socket) -> None:

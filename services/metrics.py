@@ -56,4 +56,5 @@ invocations_refused = _counter("invocations_refused_total", "Calls refused becau
 index_seq = _gauge("index_seq", "Newest change the search index holds.")
 index_failures = _counter("index_failures_total", "Updates of the search index that failed and will be tried again.")
 search_seconds = _histogram("search_seconds", "Time of a search.")
+search_without_vectors = _counter("search_without_vectors_total", "Searches answered by words alone.")
 embed_texts = _counter("embed_texts_total", "Texts turned into vectors.")

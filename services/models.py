@@ -138,7 +138,7 @@ class Change(msgspec.Struct, frozen=True):
     """A row of the change log.
 
     `id` is `<epoch>-<seq>-<first 8 hex of the row's chained hash>`; `prev` is the id before it
-    on the same stream (topic, owner), empty for the first. `dep` names what a cached record
+    on the same stream (topic, owner, visibility), empty for the first. `dep` names what a cached record
     must depend on to be refused by this row. `data` is the JSON that subscribers see; `skill`
     is the state after the change, for the views that follow the log.
     """

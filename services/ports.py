@@ -25,8 +25,8 @@ class CatalogSnapshot(NamedTuple):
 
     position: Position
     skills: list[Skill]
-    streams: dict[tuple[str, str], str]
-    """(topic, owner) -> id of its newest change, so that `prev` can be proven from the start."""
+    streams: dict[tuple[str, str, str], str]
+    """(topic, owner, visibility) -> id of its newest change."""
 
 
 class InvocationQuery(NamedTuple):

@@ -292,8 +292,9 @@ class WorkerPool:
         metrics.workers.inc()
 
     def _worker_ended(self, worker: WorkerProcess) -> None:
-        metrics.workers.dec()
-        metrics.worker_ends.labels(worker.end_reason).inc()
+        if worker.pid:
+            metrics.workers.dec()
+            metrics.worker_ends.labels(worker.end_reason).inc()
         if worker in self._idle:
             self._idle.remove(worker)
         self._forget(worker)

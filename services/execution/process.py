@@ -15,7 +15,17 @@ from services.frames import FrameDecoder, FrameTooLarge, pack
 _STDERR_BYTES_MAX = 4096
 
 EndReason = Literal[
-    "idle", "evicted", "recycled", "timeout", "cancelled", "crashed", "memory", "protocol", "load_failed", "closed"
+    "idle",
+    "evicted",
+    "recycled",
+    "timeout",
+    "cancelled",
+    "crashed",
+    "memory",
+    "protocol",
+    "load_failed",
+    "not_started",
+    "closed",
 ]
 
 
@@ -48,8 +58,8 @@ class _Watch(asyncio.SubprocessProtocol):
 
 class WorkerProcess(asyncio.Protocol):
     """A worker from the moment its place in the pool is taken; `on_start` is called when it has a
-    process, `on_end` once after that, when the process is reaped and its socket closed. One frame
-    is under way at a time.
+    process, `on_end` once after `start`, when the process is reaped and its socket closed, or when
+    none could be started. One frame is under way at a time.
 
     `end_reason` is None until somebody decides that it ends; a process that ends by itself has
     crashed. `said` is what bubblewrap or the interpreter wrote if the start failed. `calls` counts
@@ -69,14 +79,18 @@ class WorkerProcess(asyncio.Protocol):
         self._on_end = on_end
         self._process: asyncio.SubprocessTransport | None = None
         self._channel: asyncio.Transport | None = None
+        self._stderr = -1
+        self._failure: OSError | None = None
+        self._spawning: asyncio.Task[None] | None = None
+        self._is_spawned = False
         self._is_settled = False
         self._decoder = FrameDecoder()
         self._pending: asyncio.Future[bytes] | None = None
 
     @property
     def has_process(self) -> bool:
-        """True from the fork until the process is reaped and the socket closed."""
-        return self._process is not None or self._channel is not None
+        """True from the start until the process is reaped and the socket closed."""
+        return self._spawning is not None and not self._is_settled
 
     async def start(self, argv: list[str], script: str, memory_mb: int) -> bytes:
         """Starts the process and answers its ready frame.
@@ -84,36 +98,53 @@ class WorkerProcess(asyncio.Protocol):
         `argv` runs the worker and is followed by its own arguments. Raises `WorkerEnded`, or
         `OSError` when nothing could be started. When cancelled, the caller must `kill`.
         """
+        self._stderr = os.memfd_create("stderr")
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            os.close(self._stderr)
+            raise
+        ready = self._next_frame()
+        # A task of its own, which is never cancelled: neither asyncio (CPython 3.11, a pipe that is
+        # being connected) nor uvloop (no connection_lost) tells the end of a process whose start was.
+        # It ends by itself, and `on_end`, which the pool waits for, comes after it.
+        self._spawning = asyncio.get_running_loop().create_task(
+            self._spawn([*argv, str(theirs.fileno()), str(memory_mb), script], ours, theirs)
+        )
+        try:
+            return await ready
+        except WorkerEnded:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+
+    async def _spawn(self, argv: list[str], ours: socket.socket, theirs: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        # A memory file and no pipe: asyncio never comes back from a start that is cancelled while
-        # it connects a pipe (CPython 3.11, base_subprocess.py, _wait after close).
-        stderr = os.memfd_create("stderr")
         try:
             await loop.subprocess_exec(
                 lambda: _Watch(self),
                 *argv,
-                str(theirs.fileno()),
-                str(memory_mb),
-                script,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
-                stderr=stderr,
+                stderr=self._stderr,
                 env={},  # bubblewrap's own environment is readable inside, at /proc/1/environ
                 pass_fds=(theirs.fileno(),),  # and so would be every other inherited descriptor
                 start_new_session=True,
             )
-            await loop.create_unix_connection(lambda: self, sock=ours)
             theirs.close()
-            return await self._next_frame()
-        except WorkerEnded:
-            self.said = os.pread(stderr, _STDERR_BYTES_MAX, 0).decode("utf-8", "replace").strip()
-            raise
+            if self._process is not None:
+                await loop.create_unix_connection(lambda: self, sock=ours)
+        except OSError as error:
+            self._failure = error
+            self.kill("not_started")
         finally:
-            os.close(stderr)
             theirs.close()
+            self._is_spawned = True
             if self._channel is None:
                 ours.close()
+            elif self._process is None:
+                self._channel.abort()
+            self._settle()
 
     def ask(self, payload: bytes) -> "asyncio.Future[bytes]":
         """The frame that answers this one. Fails with `WorkerEnded`; when the caller stops
@@ -132,8 +163,6 @@ class WorkerProcess(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._channel = cast(asyncio.Transport, transport)
-        if self._process is None:
-            self._channel.abort()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -165,7 +194,8 @@ class WorkerProcess(asyncio.Protocol):
             self._process = None
         if self.end_reason is None:
             self.end_reason = "crashed"
-        if self._channel is not None:
+        # Not while it is being opened: uvloop would lose the socket's own object. `_spawn` does it then.
+        if self._channel is not None and self._is_spawned:
             self._channel.abort()
         self._settle()
 
@@ -189,12 +219,14 @@ class WorkerProcess(asyncio.Protocol):
             self._pending.set_exception(WorkerEnded(self.end_reason))
 
     def _settle(self) -> None:
-        if self._process is None and self._channel is None:
-            self._fail_pending()
-            # once: a socket whose opening was cancelled may come and go after the process
-            if not self._is_settled:
-                self._is_settled = True
-                self._on_end(self)
+        if self._is_settled or not self._is_spawned or self._process is not None or self._channel is not None:
+            return
+        self._is_settled = True
+        if not self.is_ready:
+            self.said = os.pread(self._stderr, _STDERR_BYTES_MAX, 0).decode("utf-8", "replace").strip()
+        os.close(self._stderr)
+        self._fail_pending()
+        self._on_end(self)
 
 
 def rss_bytes(pid: int) -> int:

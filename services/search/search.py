@@ -231,6 +231,7 @@ class SkillSearch:
                 return dict(await self._index.search(vector, candidates))
         except (ServiceError, TimeoutError) as failure:
             self._degraded += 1
+            metrics.search_without_vectors.inc()
             self._dense_again_at = self._clock() + _DENSE_COOL_DOWN_S
             log.warning("search without vectors", reason=str(failure) or "timed out")
             return None

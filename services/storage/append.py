@@ -10,7 +10,7 @@ import hashlib
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, and_, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.clock import utc_now
@@ -41,7 +41,7 @@ class ChangeWriter:
         self._hash = chained
         self._start = seq
         self.seq = seq
-        self._streams: dict[tuple[str, str], str] = {}
+        self._streams: dict[tuple[str, str, str], str] = {}
         self._rows: list[dict[str, Any]] = []
 
     @classmethod
@@ -75,7 +75,7 @@ class ChangeWriter:
         row: dict[str, Any] = {
             "ns": NAMESPACE,
             "seq": self.seq,
-            "prev": await self._newest(topic, owner),
+            "prev": await self._newest((topic, owner, visibility)),
             "topic": topic,
             "kind": kind,
             "dep": dep,
@@ -89,7 +89,7 @@ class ChangeWriter:
         chained.update(msgspec.json.encode(content))
         chained.update(row["body"])
         self._hash = row["hash"] = chained.hexdigest()
-        self._streams[topic, owner] = change_id(self._epoch, self.seq, self._hash)
+        self._streams[topic, owner, visibility] = change_id(self._epoch, self.seq, self._hash)
         self._rows.append(row)
         return self.seq
 
@@ -98,13 +98,15 @@ class ChangeWriter:
         if not self._rows:
             return
         await self._connection.execute(insert(schema.changes), self._rows)
-        for (topic, owner), newest in self._streams.items():
-            table = schema.streams
-            where = (table.c.ns == NAMESPACE) & (table.c.topic == topic) & (table.c.owner == owner)
-            moved = await self._connection.execute(update(table).where(where).values(change_id=newest))
+        for stream, newest in self._streams.items():
+            where = _is_stream(stream)
+            moved = await self._connection.execute(update(schema.streams).where(where).values(change_id=newest))
             if moved.rowcount == 0:
+                topic, owner, visibility = stream
                 await self._connection.execute(
-                    insert(table).values(ns=NAMESPACE, topic=topic, owner=owner, change_id=newest)
+                    insert(schema.streams).values(
+                        ns=NAMESPACE, topic=topic, owner=owner, visibility=visibility, change_id=newest
+                    )
                 )
         moved = await self._connection.execute(
             update(schema.change_head)
@@ -113,16 +115,19 @@ class ChangeWriter:
         )
         assert moved.rowcount == 1, "the counter moved under the write lock"
 
-    async def _newest(self, topic: str, owner: str) -> str:
-        if (topic, owner) not in self._streams:
-            table = schema.streams
-            found = await self._connection.scalar(
-                select(table.c.change_id).where(
-                    (table.c.ns == NAMESPACE) & (table.c.topic == topic) & (table.c.owner == owner)
-                )
-            )
-            self._streams[topic, owner] = found or ""
-        return self._streams[topic, owner]
+    async def _newest(self, stream: tuple[str, str, str]) -> str:
+        if stream not in self._streams:
+            found = await self._connection.scalar(select(schema.streams.c.change_id).where(_is_stream(stream)))
+            self._streams[stream] = found or ""
+        return self._streams[stream]
+
+
+def _is_stream(stream: tuple[str, str, str]) -> ColumnElement[bool]:
+    table = schema.streams
+    topic, owner, visibility = stream
+    return and_(
+        table.c.ns == NAMESPACE, table.c.topic == topic, table.c.owner == owner, table.c.visibility == visibility
+    )
 
 
 def read_change(epoch: str, row: Any) -> Change:

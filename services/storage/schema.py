@@ -45,13 +45,15 @@ changes = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-# The newest change of every stream, so that each row can name the one before it.
+# The newest change of every stream, so that each row can name the one before it. Visibility is
+# part of a stream: who cannot see private rows would otherwise find a gap where one was.
 streams = Table(
     "streams",
     metadata,
     Column("ns", String(64), primary_key=True),
     Column("topic", String(32), primary_key=True),
     Column("owner", String(64), primary_key=True),
+    Column("visibility", String(16), primary_key=True),
     Column("change_id", String(64), nullable=False),
 )
 

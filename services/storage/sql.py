@@ -86,7 +86,9 @@ class SqlStore:
             rows = (await connection.execute(publishing.skills_query())).all()
             streams = (await connection.execute(select(schema.streams))).all()
         skills = [publishing.read_skill(row) for row in rows]
-        return CatalogSnapshot(position, skills, {(row.topic, row.owner): row.change_id for row in streams})
+        return CatalogSnapshot(
+            position, skills, {(row.topic, row.owner, row.visibility): row.change_id for row in streams}
+        )
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
         async with self._writing() as connection:

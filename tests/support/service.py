@@ -14,6 +14,7 @@ import httpx2
 
 START_S = 30.0
 STOP_S = 15.0
+WAIT_S = 5.0
 _READY = re.compile(r"http://127\.0\.0\.1:(\d+)/")
 
 
@@ -33,7 +34,8 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def wait_ready(self) -> None:
-        assert self._ready.wait(START_S) and self.port, f"the service did not start:\n{''.join(self.log)}"
+        assert self._ready.wait(START_S)
+        assert self.port, f"the service did not start:\n{''.join(self.log)}"
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ends the process and answers its exit status."""
@@ -95,6 +97,19 @@ def get(service: Service, path: str, **params: str) -> "dict[str, object]":
     """`data` of a REST answer, which must be a success."""
     answer = httpx2.get(f"{service.url}/api/v1{path}", params=params, timeout=5)
     body = answer.json()
-    assert answer.status_code == 200 and body["success"] is True, body
+    assert answer.status_code == 200, body
+    assert body["success"] is True
     data: dict[str, object] = body["data"]
     return data
+
+
+def wait_for_skills(service: Service, count: int) -> None:
+    """Until the catalog lists `count` skills; they may have been published before anyone could listen."""
+    events = httpx2.stream("GET", f"{service.url}/events?topics=skills", timeout=WAIT_S)
+    with events as stream:
+        for _ in stream.iter_lines():  # `hello` first, then one line or more for every change
+            items = get(service, "/skills", limit="500")["items"]
+            assert isinstance(items, list)
+            if len(items) >= count:
+                return
+    raise AssertionError(f"fewer than {count} skills after {WAIT_S} s")

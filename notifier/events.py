@@ -1,0 +1,155 @@
+"""What is sent: events of the log, states, resets, each encoded at most once per wire form."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple, Protocol
+
+import msgspec
+
+ResetReason = Literal["trimmed", "epoch", "tag", "ahead", "unknown", "slow"]
+
+
+class LogRow(Protocol):
+    """A committed row of the change log; `data` is JSON, `prev` is empty for the first row of a stream."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def prev(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def owner(self) -> str: ...
+    @property
+    def visibility(self) -> str: ...
+    @property
+    def at(self) -> str: ...
+    @property
+    def data(self) -> bytes: ...
+
+
+class Owned(Protocol):
+    """Something that is public, or private to its owner."""
+
+    @property
+    def owner(self) -> str: ...
+    @property
+    def visibility(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Whose eyes a stream is for; `owners` None sees everything."""
+
+    owners: frozenset[str] | None
+
+    def sees(self, thing: Owned) -> bool:
+        return self.owners is None or thing.visibility == "public" or thing.owner in self.owners
+
+
+class Cursor(NamedTuple):
+    """A place in the log: everything up to `seq` is known; `tag` names the history that led there."""
+
+    epoch: str
+    seq: int
+    tag: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Reads `<epoch>-<seq>-<8 hex>`; raises ValueError for anything else."""
+        parts = text.rsplit("-", 2)
+        if len(parts) != 3:
+            raise ValueError(f"not a position: {text[:80]!r}")
+        epoch, seq, tag = parts
+        # isdecimal() also takes other scripts' digits, which would make two spellings of one position.
+        if not epoch or not (seq.isascii() and seq.isdecimal()) or len(seq) > 18 or not _is_tag(tag):
+            raise ValueError(f"not a position: {text[:80]!r}")
+        return cls(epoch, int(seq), tag)
+
+
+def _is_tag(text: str) -> bool:
+    return len(text) == 8 and all(char in "0123456789abcdef" for char in text)
+
+
+class Frame:
+    """Something to send. `json` is its content, `method` its JSON-RPC notification."""
+
+    method = "event"
+    json: bytes
+
+    @cached_property
+    def ws(self) -> str:
+        return '{"jsonrpc":"2.0","method":"%s","params":%s}' % (self.method, self.json.decode())  # noqa: UP031  # JSON is full of braces
+
+    @cached_property
+    def sse(self) -> bytes:
+        return sse_frame(self.json)
+
+
+class Event(Frame):
+    """A row of the log as every subscriber gets it, and the fields that decide who does."""
+
+    def __init__(self, row: LogRow) -> None:
+        self.id = row.id
+        self.seq = row.seq
+        self.topic = row.topic
+        self.kind = row.kind
+        self.owner = row.owner
+        self.visibility = row.visibility
+        head = {"id": row.id, "prev": row.prev, "topic": row.topic, "kind": row.kind, "at": row.at}
+        self.json = _spliced(head, row.data)
+
+    @cached_property
+    def sse(self) -> bytes:
+        return sse_frame(self.json, event_id=self.id)
+
+
+class StateEvent(Frame):
+    """The latest value of (topic, key). It has no id: a state is replaced, not resumed."""
+
+    def __init__(
+        self, version: int, topic: str, key: str, kind: str, at: str, data: bytes, owner: str, visibility: str
+    ) -> None:
+        self.version = version
+        self.topic = topic
+        self.owner = owner
+        self.visibility = visibility
+        self.json = _spliced({"topic": topic, "key": key, "kind": kind, "at": at}, data)
+
+
+class Reset(Frame):
+    """The stream cannot go on without a gap: read the snapshot, then go on from `position`."""
+
+    method = "reset"
+
+    def __init__(self, reason: ResetReason, position: str, snapshot: str) -> None:
+        self.reason = reason
+        self.position = position
+        self.json = msgspec.json.encode({"reason": reason, "position": position, "snapshot": snapshot})
+
+    @cached_property
+    def sse(self) -> bytes:
+        return sse_frame(self.json, event="reset", event_id=self.position)
+
+
+def sse_frame(data: bytes, *, event: str = "", event_id: str = "", retry_ms: int | None = None) -> bytes:
+    """One server-sent event. `data` must be JSON, which has no line breaks once they are taken out of its layout."""
+    head = ""
+    if event:
+        head += f"event: {event}\n"
+    if event_id:
+        head += f"id: {event_id}\n"
+    if retry_ms is not None:
+        head += f"retry: {retry_ms}\n"
+    return b"%sdata: %s\n\n" % (head.encode(), data)
+
+
+def _spliced(head: dict[str, str], data: bytes) -> bytes:
+    # A stored body may be laid out over several lines; a line break would end an SSE field early.
+    # JSON strings hold no raw line breaks, so outside of them they are mere layout.
+    flat = data.replace(b"\r", b" ").replace(b"\n", b" ")
+    return b'%s,"data":%s}' % (msgspec.json.encode(head)[:-1], flat)

@@ -1,0 +1,123 @@
+"""Fan-out: one shared ring, the latest states, and the subscriptions that read them.
+
+Publishing never waits for a subscriber: it appends, counts and wakes. Everything here runs on one event loop.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from notifier import metrics
+from notifier.close_codes import SHUTDOWN, CloseCode
+from notifier.events import Cursor, Event, LogRow, StateEvent, Viewer
+from notifier.history import HistoryReader, LogTail
+from notifier.ledger import DeliveryLedger
+from notifier.ring import LogPosition, Ring
+from notifier.states import LatestStates
+from notifier.subscription import Sources, Subscription
+from notifier.topics import checked_topics, is_state_topic
+
+STATE_KEYS_MAX = 4096
+SNAPSHOT_PATH = "/api/v1/skills"
+
+
+class Hub:
+    """`events_max` bounds the ring, and with it the memory that slow subscribers can cost."""
+
+    def __init__(
+        self, history: HistoryReader, position: LogPosition, *, events_max: int, utc_now: Callable[[], str]
+    ) -> None:
+        self.ledger = DeliveryLedger()
+        self._ring = Ring(events_max, position)
+        self._states = LatestStates(STATE_KEYS_MAX)
+        self._utc_now = utc_now
+        self._sources = Sources(self._ring, LogTail(self._ring, history), self._states, self.ledger, SNAPSHOT_PATH)
+        # A dict for its order: fan-out visits the longest subscribed first.
+        self._subscriptions: dict[Subscription, None] = {}
+        self._ending: CloseCode | None = None
+        self.deserted = asyncio.Event()  # set while there are no subscriptions
+        self.deserted.set()
+
+    @property
+    def position(self) -> str:
+        """The id of the newest row that was applied."""
+        return self._ring.head_id
+
+    @property
+    def subscriptions(self) -> Sequence[Subscription]:
+        return tuple(self._subscriptions)
+
+    def apply(self, rows: Iterable[LogRow]) -> None:
+        """Takes committed rows in seq order. Rows that were applied before are ignored.
+
+        A row of another epoch resets everybody: the database was restored, or went back.
+        """
+        for row in rows:
+            epoch = Cursor.parse(row.id).epoch
+            if epoch == self._ring.epoch and row.seq <= self._ring.head:
+                continue
+            event = Event(row)
+            self.ledger.add_published()
+            if epoch != self._ring.epoch:
+                self._change_epoch(epoch, event)
+                continue
+            if row.seq != self._ring.head + 1:
+                for subscription in self._subscriptions:
+                    subscription.on_gap(row.seq)
+            self._ring.append(event)
+            for subscription in self._subscriptions:
+                subscription.on_row(event)
+
+    def publish_state(
+        self, topic: str, key: str, kind: str, data: bytes, *, owner: str = "", visibility: str = "public"
+    ) -> None:
+        """Replaces the state of (topic, key); `data` is JSON. Raises ValueError for a topic that holds no states."""
+        if not is_state_topic(topic):
+            raise ValueError(f"{topic!r} is not a state topic")
+        event = StateEvent(
+            self._states.version + 1, topic, key, kind, self._utc_now(), data, owner=owner, visibility=visibility
+        )
+        self.ledger.add_published()
+        replaced, evicted = self._states.put(key, event)
+        for subscription in self._subscriptions:
+            if replaced is not None:
+                subscription.on_state_gone(replaced, "conflated")
+            if evicted is not None:
+                subscription.on_state_gone(evicted, "evicted")
+            subscription.on_state(event)
+
+    def open(self, viewer: Viewer, transport: str) -> Subscription:
+        """A subscription without topics; it ends at once when the hub is ending."""
+        subscription = Subscription(self._sources, viewer, transport, self._forget)
+        self._subscriptions[subscription] = None
+        self.deserted.clear()
+        metrics.subscribers.labels(transport).inc()
+        if self._ending is not None:
+            subscription.end(self._ending)
+        return subscription
+
+    def subscribe(
+        self, viewer: Viewer, topics: Iterable[str], since: str | None, transport: str = "local"
+    ) -> Subscription:
+        """Registers at once; `start` or `next_batch` comes next. Raises `UnknownTopic` and registers nothing."""
+        wanted = checked_topics(topics)
+        subscription = self.open(viewer, transport)
+        subscription.begin(wanted, since)
+        return subscription
+
+    def end_all(self, close: CloseCode = SHUTDOWN) -> None:
+        """Ends every subscription, and those that are still to come."""
+        self._ending = close
+        for subscription in self.subscriptions:
+            subscription.end(close)
+
+    def _forget(self, subscription: Subscription) -> None:
+        del self._subscriptions[subscription]
+        if not self._subscriptions:
+            self.deserted.set()
+        metrics.subscribers.labels(subscription.transport).dec()
+
+    def _change_epoch(self, epoch: str, event: Event) -> None:
+        # The row itself is not replayed: whoever reads the snapshot that the reset asks for sees its effect.
+        self._ring.restart(epoch, event.seq, event.id)
+        for subscription in self._subscriptions:
+            subscription.on_epoch()

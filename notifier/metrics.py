@@ -1,0 +1,37 @@
+"""The notifier's Prometheus metrics; labels are closed sets."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+REGISTRY = CollectorRegistry()
+
+subscribers = Gauge("skillwire_subscribers", "Open streams, by transport.", ["transport"], registry=REGISTRY)
+events_published = Counter(
+    "skillwire_events_published_total", "Events accepted for fan-out, log rows and states.", registry=REGISTRY
+)
+events_delivered = Counter(
+    "skillwire_events_delivered_total", "Events given to a transport.", ["transport"], registry=REGISTRY
+)
+events_undelivered = Counter(
+    "skillwire_events_undelivered_total",
+    "Events a subscriber was owed and did not get: conflated, evicted, slow, trimmed, epoch, unsubscribed, closed.",
+    ["reason"],
+    registry=REGISTRY,
+)
+event_resets = Counter(
+    "skillwire_event_resets_total", "Streams told to read a snapshot, by reason.", ["reason"], registry=REGISTRY
+)
+slow_subscribers = Counter(
+    "skillwire_slow_subscribers_total", "Streams ended because a send blocked for too long.", registry=REGISTRY
+)
+stream_failures = Counter(
+    "skillwire_stream_failures_total",
+    "Streams ended by an error of ours, by transport.",
+    ["transport"],
+    registry=REGISTRY,
+)
+rpc_calls = Counter(
+    "skillwire_rpc_calls_total",
+    "Calls over WebSocket, by outcome: ok, error, unknown, invalid, timeout, cancelled, busy.",
+    ["outcome"],
+    registry=REGISTRY,
+)

@@ -1,0 +1,99 @@
+"""The one way news leaves this process: committed rows and live states go in, streams come out."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+
+from notifier.close_codes import SHUTDOWN
+from notifier.events import LogRow, Viewer
+from notifier.history import HistoryReader
+from notifier.hub import Hub
+from notifier.ledger import DeliveryLedger
+from notifier.ring import LogPosition
+from notifier.subscription import Subscription
+
+log = structlog.get_logger(__name__)
+
+# How fast clients may come back after a shutdown: half of what one core was measured to accept
+# (2.4-4.2 k WebSocket handshakes a second, research/push.md, 2026-11-21), up to a patience of 20 s.
+_RECONNECTS_PER_S = 2000
+_RECONNECT_SPREAD_MAX_S = 20.0
+
+
+class UnifiedNotifier:
+    """Owns the hub and every open stream; `close` it before the server drains its connections.
+
+    `position` is where the log stood when the caller started to follow it: `apply` must bring every row
+    after that. `events_max` rows are kept in memory, older ones are read through `history`.
+    """
+
+    def __init__(
+        self,
+        history: HistoryReader,
+        position: LogPosition,
+        *,
+        utc_now: Callable[[], str],
+        events_max: int = 16_384,
+        subscribers_max: int = 10_000,
+    ) -> None:
+        self._hub = Hub(history, position, events_max=events_max, utc_now=utc_now)
+        self._subscribers_max = subscribers_max
+
+    @property
+    def position(self) -> str:
+        """The id of the newest row that was applied."""
+        return self._hub.position
+
+    @property
+    def ledger(self) -> DeliveryLedger:
+        return self._hub.ledger
+
+    @property
+    def presence(self) -> Mapping[str, int]:
+        """Open streams by transport."""
+        return Counter(subscription.transport for subscription in self._hub.subscriptions)
+
+    @property
+    def is_full(self) -> bool:
+        """True while no more streams should be opened; turning one away is kinder than ending another."""
+        return len(self._hub.subscriptions) >= self._subscribers_max
+
+    def apply(self, rows: Iterable[LogRow]) -> None:
+        """Announces committed rows, in seq order; never blocks."""
+        self._hub.apply(rows)
+
+    def publish_state(
+        self, topic: str, key: str, kind: str, data: bytes, *, owner: str = "", visibility: str = "public"
+    ) -> None:
+        """Announces the latest value (JSON) of (topic, key); never blocks. Raises ValueError for a log topic."""
+        self._hub.publish_state(topic, key, kind, data, owner=owner, visibility=visibility)
+
+    def subscribe(
+        self, viewer: Viewer, topics: Iterable[str], since: str | None = None, transport: str = "local"
+    ) -> Subscription:
+        """Registers at once; the caller closes it. Raises `UnknownTopic`."""
+        return self._hub.subscribe(viewer, topics, since, transport)
+
+    def open(self, viewer: Viewer, transport: str) -> Subscription:
+        """A stream that has no topics yet; the caller closes it."""
+        return self._hub.open(viewer, transport)
+
+    def retry_ms(self) -> int:
+        """A random wait that spreads the reconnects of all open streams."""
+        spread_s = min(_RECONNECT_SPREAD_MAX_S, len(self._hub.subscriptions) / _RECONNECTS_PER_S)
+        return 250 + int(random.uniform(0, max(0.25, spread_s)) * 1000)
+
+    async def close(self, reason: str = SHUTDOWN.reason, timeout_s: float = 5.0) -> None:
+        """Ends every stream so that its client comes back and resumes; returns when they are gone.
+
+        Streams whose client does not read are left behind after `timeout_s`, with a warning. Idempotent.
+        """
+        self._hub.end_all(SHUTDOWN._replace(reason=reason))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._hub.deserted.wait()
+        except TimeoutError:
+            log.warning("streams left open at shutdown", streams=dict(self.presence))

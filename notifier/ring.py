@@ -1,0 +1,73 @@
+"""The newest rows of the log, shared by all subscribers: a subscription is a number into it."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from notifier.events import Cursor, Event
+
+
+class LogPosition(Protocol):
+    """A place in the log: `id` names the row at `seq`."""
+
+    @property
+    def epoch(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def id(self) -> str: ...
+
+
+class Ring:
+    """At most `events_max` events with consecutive seqs, `first` to `head`; empty when `first > head`.
+
+    `head_id` is the id of the row at `head` even while the ring is empty.
+    """
+
+    def __init__(self, events_max: int, start: LogPosition) -> None:
+        self._slots: list[Event | None] = [None] * events_max
+        self.restart(start.epoch, start.seq, start.id)
+
+    def restart(self, epoch: str, head: int, head_id: str) -> None:
+        """Empties the ring and goes on after `head`."""
+        self._before_first_id = head_id  # the id of the row at first - 1; empty when it is not known
+        self.epoch = epoch
+        self.first = head + 1
+        self.head = head
+        self.head_id = head_id
+
+    def append(self, event: Event) -> None:
+        """Takes a row after `head`, pushing out the oldest when full.
+
+        A row further on than the next empties the ring: what lies between is in the store only.
+        """
+        if event.seq != self.head + 1:
+            self.first = event.seq
+            self._before_first_id = ""
+        elif event.seq - self.first == len(self._slots):
+            self._before_first_id = self[self.first].id
+            self.first += 1
+        self._slots[event.seq % len(self._slots)] = event
+        self.head = event.seq
+        self.head_id = event.id
+
+    def __getitem__(self, seq: int) -> Event:
+        event = self._slots[seq % len(self._slots)]
+        assert event is not None
+        assert event.seq == seq
+        return event
+
+    def after(self, seq: int) -> Iterator[Event]:
+        """The events with a greater seq, oldest first; the ring must reach back to `seq`."""
+        return (self[at] for at in range(seq + 1, self.head + 1))
+
+    def reaches(self, seq: int) -> bool:
+        """True when every row after `seq` that was announced here is still here."""
+        return seq >= self.first - 1
+
+    def tag_at(self, seq: int) -> str | None:
+        """The tag of the row at `seq`; None when the ring does not know it."""
+        if self.first <= seq <= self.head:
+            return Cursor.parse(self[seq].id).tag
+        if seq == self.first - 1 and self._before_first_id:
+            return Cursor.parse(self._before_first_id).tag
+        return None

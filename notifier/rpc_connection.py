@@ -1,0 +1,253 @@
+"""JSON-RPC over one connection, both ways: the calls of its client, and ours to it."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+import structlog
+from msgspec import Raw
+
+from notifier import protocol
+from notifier.metrics import rpc_calls
+from notifier.protocol import Batch, Invalid, Message, Notification, Request, Response
+from notifier.rpc import BUSY, DISCONNECTED, TIMED_OUT, Registered, RpcCall, RpcError, RpcRegistry, call_meta
+
+log = structlog.get_logger(__name__)
+
+# push.md section 4: more than a screenful of dashboard needs, less than one client needs to starve the others.
+CALLS_MAX = 64
+_BUSY_RETRY_MS = 250
+_EMPTY = Raw(b"{}")
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """Params of `notifications/cancelled`."""
+
+    request_id: Raw = msgspec.field(name="requestId")
+
+
+class _Outcome(NamedTuple):
+    """`reply` is None for a notification, and for a request that was cancelled (as in MCP)."""
+
+    reply: bytes | None
+    after_reply: Iterable[Callable[[], None]] = ()
+
+
+_NOTHING = _Outcome(None)
+
+
+class RpcConnection:
+    """Owns the tasks of its calls; `close` cancels them and waits for their ends.
+
+    `send` takes one encoded message and waits while the client is behind. `local` are commands of this
+    connection alone; they go before those of the registry.
+    """
+
+    def __init__(
+        self,
+        registry: RpcRegistry,
+        principal: object,
+        send: Callable[[bytes], Awaitable[None]],
+        local: Mapping[str, Registered],
+    ) -> None:
+        self._registry = registry
+        self._principal = principal
+        self._send = send
+        self._local = local
+        self._in_flight = 0
+        self._running: dict[bytes, asyncio.Task[object]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: dict[bytes, asyncio.Future[Raw]] = {}
+        self._numbers = itertools.count(1)
+        self._is_finishing = False
+        self._is_closed = False
+
+    async def receive(self, text: str | bytes) -> None:
+        """Handles one message: starts its calls, sends errors at once. Never raises for what the client sent."""
+        message = protocol.parse(text)
+        messages = message.messages if isinstance(message, Batch) else (message,)
+        outcomes: list[bytes] = []
+        admitted: list[Request | Notification] = []
+        for one in messages:
+            if isinstance(one, Request | Notification) and self._admits(one):
+                admitted.append(one)
+            elif (reply := self._answered_at_once(one)) is not None:
+                outcomes.append(reply)
+        if admitted:
+            task = asyncio.create_task(self._answer(admitted, outcomes, is_batch=isinstance(message, Batch)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif outcomes:
+            await self._send(protocol.encode_batch(outcomes) if isinstance(message, Batch) else outcomes[0])
+
+    async def call(self, method: str, params: bytes, timeout_s: float) -> Raw:
+        """Calls the client and returns its result (JSON). Raises `RpcError`: the client's own, or ours."""
+        if self._is_closed:
+            raise RpcError(DISCONNECTED, "the client has gone")
+        if len(self._waiting) >= CALLS_MAX:
+            raise RpcError(BUSY, "too many calls to this client", {"retryAfterMs": _BUSY_RETRY_MS})
+        number = f"s-{next(self._numbers)}"
+        key = msgspec.json.encode(number)
+        answer: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = answer
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._send(protocol.encode_request(number, method, params))
+                return await answer
+        except TimeoutError as exc:
+            raise RpcError(TIMED_OUT, "the client did not answer in time") from exc
+        finally:
+            del self._waiting[key]
+
+    async def finish(self) -> None:
+        """Refuses new calls as busy; returns when those that run have been answered."""
+        self._is_finishing = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """Cancels what is running, fails what waits for the client; returns when all tasks have ended."""
+        self._is_closed = True
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(RpcError(DISCONNECTED, "the client has gone"))
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _admits(self, message: Request | Notification) -> bool:
+        if isinstance(message, Notification) and message.method.startswith("notifications/"):
+            return False
+        if self._is_finishing or self._in_flight >= CALLS_MAX:
+            return False
+        self._in_flight += 1
+        return True
+
+    def _answered_at_once(self, message: Message) -> bytes | None:
+        """The reply to what starts no call; None when there is none to give."""
+        match message:
+            case Invalid(reply):
+                rpc_calls.labels("invalid").inc()
+                return reply
+            case Response():
+                self._settle(message)
+            case Request(request_id):
+                rpc_calls.labels("busy").inc()
+                busy = {"code": "exhausted", "retryable": True, "retryAfterMs": _BUSY_RETRY_MS}
+                return protocol.encode_error(request_id, BUSY, "too many calls in flight", busy)
+            case Notification("notifications/cancelled", params):
+                self._cancel(params)
+            case Notification(method):
+                if not method.startswith("notifications/"):
+                    rpc_calls.labels("busy").inc()
+        return None
+
+    def _cancel(self, params: Raw | None) -> None:
+        try:
+            request_id = bytes(msgspec.json.decode(params or _EMPTY, type=Cancelled).request_id)
+        except msgspec.ValidationError:
+            rpc_calls.labels("invalid").inc()
+            return
+        if (task := self._running.get(request_id)) is not None:
+            task.cancel()
+
+    def _settle(self, response: Response) -> None:
+        answer = self._waiting.get(response.id)
+        if answer is None or answer.done():
+            return
+        if response.result is not None:
+            answer.set_result(response.result)
+            return
+        assert response.error is not None
+        try:
+            error = msgspec.json.decode(response.error, type=_ClientError)
+        except msgspec.ValidationError:
+            error = _ClientError(protocol.INTERNAL_ERROR, "the client's error is malformed")
+        answer.set_exception(RpcError(error.code, error.message, error.data))
+
+    async def _answer(self, messages: list[Request | Notification], replies: list[bytes], *, is_batch: bool) -> None:
+        """Runs the calls of one incoming message side by side and sends their replies together."""
+        async with asyncio.TaskGroup() as group:
+            calls = [group.create_task(self._run(message)) for message in messages]
+        outcomes = [_NOTHING if call.cancelled() else call.result() for call in calls]
+        replies += [outcome.reply for outcome in outcomes if outcome.reply is not None]
+        try:
+            if replies:
+                await self._send(protocol.encode_batch(replies) if is_batch else replies[0])
+        finally:
+            for outcome in outcomes:
+                for callback in outcome.after_reply:
+                    callback()
+
+    async def _run(self, message: Request | Notification) -> _Outcome:
+        request_id = message.id if isinstance(message, Request) else None
+        task = asyncio.current_task()
+        assert task is not None
+        after_reply: list[Callable[[], None]] = []
+        if request_id is not None:
+            self._running[request_id] = task
+        try:
+            result = await self._result(message, after_reply)
+        except RpcError as exc:
+            reply = request_id and protocol.encode_error(request_id, exc.code, exc.message, exc.data)
+            return _Outcome(reply, after_reply)
+        except asyncio.CancelledError:
+            for callback in after_reply:
+                callback()
+            raise
+        finally:
+            self._in_flight -= 1
+            if request_id is not None and self._running.get(request_id) is task:
+                del self._running[request_id]
+        return _Outcome(request_id and protocol.encode_result(request_id, result), after_reply)
+
+    async def _result(self, message: Request | Notification, after_reply: list[Callable[[], None]]) -> bytes:
+        found = self._local.get(message.method) or self._registry.find(message.method)
+        if found is None:
+            rpc_calls.labels("unknown").inc()
+            raise RpcError(protocol.METHOD_NOT_FOUND, "Method not found")
+        outcome = "cancelled"
+        try:
+            meta = call_meta(message.params)
+            timeout_s = found.timeout_s
+            if meta.timeout_ms is not None:
+                timeout_s = min(timeout_s, meta.timeout_ms / 1000)
+            progress = None if meta.progress_token is msgspec.UNSET else self._progress_to(bytes(meta.progress_token))
+            call = RpcCall(message.method, message.params or _EMPTY, self._principal, self.call, progress, after_reply)
+            async with asyncio.timeout(timeout_s) as deadline:
+                result = await found.command(call)
+            outcome = "ok"
+        except RpcError:
+            outcome = "error"
+            raise
+        except Exception as exc:  # the boundary of one request
+            if isinstance(exc, TimeoutError) and deadline.expired():
+                outcome = "timeout"
+                raise RpcError(TIMED_OUT, "timed out", {"code": "timeout", "retryable": True}) from exc
+            outcome = "error"
+            raise self._translated(message.method, exc) from exc
+        finally:
+            rpc_calls.labels(outcome).inc()
+        return result
+
+    def _translated(self, method: str, exc: Exception) -> RpcError:
+        error = self._registry.translate(exc)
+        if error.code == protocol.INTERNAL_ERROR:
+            log.error("command failed", method=method, exc_info=exc)
+        return error
+
+    def _progress_to(self, token: bytes) -> Callable[[bytes], Awaitable[None]]:
+        async def send(value: bytes) -> None:
+            params = b'{"progressToken":%s,"value":%s}' % (token, value)
+            await self._send(protocol.encode_notification("notifications/progress", params))
+
+        return send
+
+
+class _ClientError(msgspec.Struct, frozen=True):
+    code: int
+    message: str
+    data: object = None

@@ -1,0 +1,174 @@
+import asyncio
+import socket
+
+import msgspec
+import pytest
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+from notifier import Event, RpcCall, Viewer
+from notifier.close_codes import SHUTDOWN, TOO_LARGE
+from tests.support.notifier_log import announce
+from tests.support.notifier_server import RpcClient, pushing
+
+pytestmark = pytest.mark.anyio
+
+
+async def closed(connection: ClientConnection) -> tuple[int, str]:
+    async with asyncio.timeout(5):
+        await connection.wait_closed()
+    assert connection.close_code is not None
+    return connection.close_code, connection.close_reason or ""
+
+
+async def test_subscriber_is_answered_first_and_then_gets_events() -> None:
+    async with pushing() as push, push.connect() as connection:
+        client = RpcClient(connection)
+        rows = announce(push.log, push.notifier, 3)
+        answer = await client.call("subscribe", topics=["skills"], since=rows[0].id)
+        assert answer["result"] == {"position": rows[2].id, "recovered": True, "replayed": 2}
+        assert not client.events
+
+        announce(push.log, push.notifier)
+        ids = []
+        for _ in range(3):
+            message = await client.next_event()
+            assert message["method"] == "event"
+            assert isinstance(message["params"], dict)
+            ids.append(message["params"]["id"])
+        assert ids == [row.id for row in push.log.rows[1:]]
+        assert push.notifier.presence == {"websocket": 1}
+        assert (await client.call("ping"))["result"] == {"position": push.notifier.position}
+
+
+async def test_unknown_topic_is_refused_and_the_known_ones_are_named() -> None:
+    async with pushing() as push, push.connect() as connection:
+        answer = await RpcClient(connection).call("subscribe", topics=["nope"])
+        error = answer["error"]
+        assert isinstance(error, dict)
+        assert error["code"] == -32602
+        assert "skills" in error["message"]
+
+
+async def test_unsubscribed_topic_is_silent() -> None:
+    async with pushing() as push, push.connect() as connection:
+        client = RpcClient(connection)
+        await client.call("subscribe", topics=["skills", "tools"])
+        assert (await client.call("unsubscribe", topics=["skills"]))["result"] == {"topics": ["tools"]}
+        announce(push.log, push.notifier, topic="skills")
+        announce(push.log, push.notifier, topic="tools")
+
+        event = await client.next_event()
+        assert isinstance(event["params"], dict)
+        assert event["params"]["topic"] == "tools"
+
+
+async def test_unknown_position_is_answered_and_then_reset() -> None:
+    async with pushing() as push, push.connect() as connection:
+        client = RpcClient(connection)
+        answer = await client.call("subscribe", topics=["skills"], since="nonsense")
+        assert answer["result"] == {"position": push.notifier.position, "recovered": False, "replayed": 0}
+        assert await client.next_event() == {
+            "jsonrpc": "2.0",
+            "method": "reset",
+            "params": {"reason": "unknown", "position": push.notifier.position, "snapshot": "/api/v1/skills"},
+        }
+
+
+async def test_private_events_do_not_reach_other_viewers() -> None:
+    async with pushing(viewer=Viewer(frozenset({"b"}))) as push, push.connect() as connection:
+        client = RpcClient(connection)
+        await client.call("subscribe", topics=["skills"])
+        rows = [push.log.append(owner="a", visibility="private"), push.log.append(owner="b", visibility="private")]
+        push.notifier.apply(rows)
+
+        event = await client.next_event()
+        assert isinstance(event["params"], dict)
+        assert event["params"]["id"] == rows[1].id
+
+
+async def test_idle_connection_is_told_the_position() -> None:
+    async with pushing(heartbeat_s=0.02) as push, push.connect() as connection:
+        client = RpcClient(connection)
+        await client.call("subscribe", topics=["tools"])
+        announce(push.log, push.notifier, topic="skills")
+        async with asyncio.timeout(5):
+            while (beat := await client.next_event())["params"] != {"position": push.log.rows[0].id}:
+                pass
+        assert beat["method"] == "heartbeat"
+
+
+async def test_shutdown_answers_running_calls_and_closes_so_that_the_client_resumes() -> None:
+    async with pushing() as push, push.connect() as connection:
+        started, go_on = asyncio.Event(), asyncio.Event()
+
+        @push.rpc.command("slow")
+        async def slow(_: RpcCall) -> bytes:
+            started.set()
+            await go_on.wait()
+            return b'"done"'
+
+        client = RpcClient(connection)
+        calling = asyncio.create_task(client.call("slow"))
+        async with asyncio.timeout(5):
+            await started.wait()
+        closing = asyncio.create_task(push.notifier.close())
+        await asyncio.sleep(0)
+        go_on.set()
+        assert (await calling)["result"] == "done"
+        await closing
+        assert not push.notifier.presence
+        assert await closed(connection) == SHUTDOWN
+
+
+async def test_message_above_the_bound_closes_for_good() -> None:
+    async with pushing() as push, push.connect() as connection:
+        await connection.send("x" * 5000)
+        assert await closed(connection) == TOO_LARGE
+
+
+async def test_client_is_turned_away_while_there_are_too_many() -> None:
+    async with pushing(subscribers_max=1) as push, push.connect() as connection:
+        await RpcClient(connection).call("ping")
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await push.connect()
+        assert refused.value.response.status_code == 503
+        assert "Retry-After" in refused.value.response.headers
+
+
+async def test_client_that_vanishes_leaves_nothing_behind() -> None:
+    async with pushing() as push:
+        async with push.connect() as connection:
+            await RpcClient(connection).call("subscribe", topics=["skills"])
+            connection.transport.abort()
+        async with asyncio.timeout(5):
+            while push.notifier.presence:
+                announce(push.log, push.notifier)
+                await asyncio.sleep(0.001)
+        ledger = push.notifier.ledger
+        assert ledger.owed == ledger.delivered + ledger.undelivered.total()
+
+
+async def test_stalled_subscriber_is_ended_and_others_receive_everything() -> None:
+    async with pushing(stall_s=0.2) as push, push.connect() as connection:
+        quick = RpcClient(connection)
+        await quick.call("subscribe", topics=["skills"])
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(raw, ("127.0.0.1", push.port))
+            async with websockets.connect(
+                f"ws://127.0.0.1:{push.port}/ws", sock=raw, ping_interval=None, compression=None, max_queue=1
+            ) as stalled:
+                await RpcClient(stalled).call("subscribe", topics=["skills"])
+                stalled.transport.pause_reading()
+                received = []
+                async with asyncio.timeout(5):
+                    while push.notifier.presence["websocket"] == 2:
+                        announce(push.log, push.notifier, 20)
+                        received += [(await quick.next_event())["params"] for _ in range(20)]
+                stalled.transport.abort()
+        ledger = push.notifier.ledger
+        assert ledger.undelivered["closed"] > 0
+        assert [msgspec.json.encode(params) for params in received] == [Event(row).json for row in push.log.rows]

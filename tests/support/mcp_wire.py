@@ -1,0 +1,31 @@
+"""The 2026-07-28 wire by hand, for methods the client library has no call for."""
+
+import json
+from typing import Any
+
+import httpx2
+
+VERSION = "2026-07-28"
+_META = {
+    "io.modelcontextprotocol/protocolVersion": VERSION,
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "tests", "version": "0"},
+}
+
+
+async def request(client: httpx2.AsyncClient, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON-RPC answer (`result` or `error`) of one POST to /mcp."""
+    headers = {
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": VERSION,
+        "mcp-method": method,
+    }
+    if params and "uri" in params:
+        headers["mcp-name"] = params["uri"]
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**(params or {}), "_meta": _META}}
+    answer = await client.post("/mcp", json=body, headers=headers)
+    text = answer.text
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        text = next(line[len("data: ") :] for line in text.splitlines() if line.startswith("data: "))
+    decoded: dict[str, Any] = json.loads(text)
+    return decoded
