@@ -153,6 +153,19 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def processes_naming(package: Path) -> list[int]:
+    """Every process whose command line names the package: sandboxes, wherever their parent is."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if str(package).encode() in (folder / "cmdline").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")

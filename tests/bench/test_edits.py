@@ -1,0 +1,117 @@
+"""Start-up over a collection, and how long a saved file takes to be seen by every kind of client.
+
+`SKILLWIRE_BENCH_SKILLS` names a folder of real packages; without it 400 are generated. The
+clock starts when the write returns and stops when a client in this process holds the news, so
+the clients' own decoding is part of every figure.
+"""
+
+import asyncio
+import os
+import platform
+import shutil
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.support import listeners, mcp_wire
+from tests.support.service import Service, get, running, write_skill
+
+pytestmark = [pytest.mark.anyio, pytest.mark.bench, pytest.mark.timeout(300)]
+
+EDITS = 50
+GENERATED = 400
+
+
+def collection(folder: Path) -> Path:
+    given = os.environ.get("SKILLWIRE_BENCH_SKILLS")
+    skills = folder / "skills"
+    if given:
+        shutil.copytree(given, skills)
+    else:
+        for number in range(GENERATED):
+            write_skill(skills, f"skill-{number:04}", f"Does the thing called {number}.", "Step by step. " * 200)
+    return skills
+
+
+async def test_edits(tmp_path: Path) -> None:
+    skills = collection(tmp_path)
+    packages = len([path for path in skills.rglob("*") if path.name.lower() == "skill.md"])
+    print(f"\n{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, {packages} packages")
+    with running(skills, tmp_path / "data") as service:
+        print("first start:", _ready_line(service), "|", f"all listed after {_imported_s(service):.2f} s")
+        sources = get(service, "/sources")["items"]
+        assert isinstance(sources, list)
+        served = sum(source["served"] for source in sources)
+        explained = sum(not source["served"] and bool(source["diagnostics"]) for source in sources)
+        print(f"{len(sources)} paths: {served} served, {explained} listed with a reason")
+        assert served + explained == len(sources)
+        assert len(sources) >= packages
+    with running(skills, tmp_path / "data") as service:
+        print("second start:", _ready_line(service))
+        await _measure(service, skills)
+
+
+async def _measure(service: Service, skills: Path) -> None:
+    folder = write_skill(skills, "edited-by-the-bench")
+    times: dict[str, list[float]] = {"sse": [], "websocket": [], "mcp listen": [], "mcp skills/list": []}
+    async with AsyncExitStack() as stack:
+        sse = await stack.enter_async_context(listeners.sse(service.url))
+        ws = await stack.enter_async_context(listeners.ws(service.url))
+        _, told = await stack.enter_async_context(listeners.mcp_modern(service.url))
+        client = await stack.enter_async_context(httpx2.AsyncClient(base_url=service.url))
+        await asyncio.gather(sse.next(_ours), ws.next(_ours), told.next())
+        for number in range(EDITS):
+            (folder / "SKILL.md").write_text(
+                f"---\nname: edited-by-the-bench\ndescription: Edit {number}.\n---\n\nBody {number}.\n"
+            )
+            written = time.perf_counter()
+            event, *_ = await asyncio.gather(
+                _timed(times["sse"], written, lambda: sse.next(_ours)),
+                _timed(times["websocket"], written, lambda: ws.next(_ours)),
+                _timed(times["mcp listen"], written, told.next),
+            )
+            assert event["data"]["description"] == f"Edit {number}."
+            listed = await _timed(times["mcp skills/list"], written, lambda: _listed(client))
+            assert listed["frontmatter"]["description"] == f"Edit {number}."
+    print(f"{EDITS} edits, milliseconds from the write to the news")
+    for name, values in times.items():
+        values.sort()
+        p99 = values[min(len(values) - 1, round(len(values) * 0.99))]
+        print(f"  {name:<16} p50 {statistics.median(values):6.1f}   p99 {p99:6.1f}   max {values[-1]:6.1f}")
+
+
+def _ours(event: dict[str, dict[str, object]]) -> bool:
+    return event["data"].get("name") == "edited-by-the-bench"
+
+
+async def _timed(
+    times: list[float], since: float, news: Callable[[], Awaitable[dict[str, dict[str, object]]]]
+) -> dict[str, dict[str, object]]:
+    answer = await news()
+    times.append((time.perf_counter() - since) * 1000)
+    return answer
+
+
+async def _listed(client: httpx2.AsyncClient) -> dict[str, dict[str, object]]:
+    """The entry in `skills/list`, asked once the notice has come: what a client does."""
+    skills = (await mcp_wire.request(client, "skills/list"))["result"]["skills"]
+    return next(item for item in skills if item["frontmatter"]["name"] == "edited-by-the-bench")
+
+
+def _ready_line(service: Service) -> str:
+    return next(
+        line[line.index("skillwire is ready") :].strip() for line in service.log if "skillwire is ready" in line
+    )
+
+
+def _imported_s(service: Service) -> float:
+    started = time.perf_counter()
+    while not any("folder scanned" in line for line in service.log):
+        assert time.perf_counter() - started < 60
+        time.sleep(0.01)
+    return time.perf_counter() - started

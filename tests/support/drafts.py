@@ -1,0 +1,94 @@
+"""Drafts to publish, and what must hold for a store's log whatever happened to it."""
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from services.models import Change, Draft, FileEntry, Grade, ToolSpec, Visibility
+from services.storage.append import GENESIS, change_id
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def tool(name: str) -> ToolSpec:
+    return ToolSpec(name=name, description=f"The {name} tool.", input_schema={"type": "object"}, command=["true"])
+
+
+def draft(
+    name: str = "alpha",
+    text: str = "one",
+    *,
+    owner: str = "main",
+    grade: Grade = "strict",
+    tools: Sequence[ToolSpec] = (),
+    visibility: Visibility = "public",
+    activate: bool = True,
+    if_match: str | None = None,
+    source_path: str | None = None,
+) -> Draft:
+    """A package whose only file holds `text`, which therefore decides its digest."""
+    return Draft(
+        owner=owner,
+        name=name,
+        digest=f"sha256:{sha256(text)}",
+        grade=grade,
+        description=f"{name} as of {text}",
+        frontmatter={"name": name},
+        manifest=(FileEntry("SKILL.md", sha256(text), len(text.encode())),),
+        tools=tuple(tools),
+        diagnostics=(),
+        created_by="test",
+        source="folder",
+        source_path=source_path,
+        visibility=visibility,
+        activate=activate,
+        if_match=if_match,
+    )
+
+
+def assert_linked(changes: Sequence[Change], epoch: str) -> None:
+    """A log read from its start: dense, each id in its form, each row naming the one before it on its stream."""
+    assert [change.seq for change in changes] == list(range(1, len(changes) + 1))
+    newest: dict[tuple[str, str, str], str] = {}
+    for change in changes:
+        assert change.id.startswith(f"{epoch}-{change.seq}-")
+        assert len(change.id.rpartition("-")[2]) == 8
+        stream = (change.topic, change.owner, change.visibility)
+        assert change.prev == newest.get(stream, "")
+        newest[stream] = change.id
+
+
+def assert_chained(database: Path) -> int:
+    """Recomputes the hash of every row of an SQLite store from the first one on; answers the head's seq."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.row_factory = sqlite3.Row
+        (epoch,) = connection.execute("SELECT epoch FROM deployment").fetchone()
+        rows = connection.execute("SELECT * FROM changes ORDER BY seq").fetchall()
+        head = connection.execute("SELECT seq, hash FROM change_head").fetchone()
+        streams = connection.execute("SELECT topic, owner, visibility, change_id FROM streams").fetchall()
+        skills = connection.execute("SELECT id, seq, last_version, active_version FROM skills").fetchall()
+        versions = connection.execute("SELECT skill_id, version FROM versions ORDER BY skill_id, version").fetchall()
+    chained, newest = GENESIS, {}
+    for number, row in enumerate(rows, start=1):
+        assert row["seq"] == number
+        content = {name: row[name] for name in row.keys() if name not in {"hash", "body"}}  # noqa: SIM118  # a Row is no dict
+        digest = hashlib.sha256(chained.encode() + msgspec.json.encode(content) + row["body"])
+        chained = digest.hexdigest()
+        assert row["hash"] == chained, f"row {number} is not chained to the one before it"
+        newest[row["topic"], row["owner"], row["visibility"]] = change_id(epoch, number, chained)
+    assert (head["seq"], head["hash"]) == (len(rows), chained)
+    assert {(row["topic"], row["owner"], row["visibility"]): row["change_id"] for row in streams} == newest
+    numbers: dict[str, list[int]] = {}
+    for row in versions:
+        numbers.setdefault(row["skill_id"], []).append(row["version"])
+    for row in skills:
+        assert numbers[row["id"]] == list(range(1, row["last_version"] + 1))
+        assert row["seq"] <= len(rows)
+        assert row["active_version"] is None or row["active_version"] <= row["last_version"]
+    return int(head["seq"])
