@@ -1,0 +1,78 @@
+import { QueryClient } from "@tanstack/react-query";
+import { beforeEach, expect, test, vi } from "vitest";
+import { keys, type SkillList } from "../src/api/queries";
+import type { Change, SkillSummary } from "../src/api/types";
+import { applyEvent } from "../src/live/eventEffects";
+import { QueryRefresher } from "../src/live/queryRefresher";
+import { published } from "./fakes";
+
+const known: SkillSummary = {
+  id: "main/hello",
+  owner: "main",
+  name: "hello",
+  description: "Says hi",
+  version: 1,
+  digest: `sha256:${"a".repeat(64)}`,
+  grade: "strict",
+  status: "active",
+  seq: 7,
+  updated_at: "2026-11-20T10:00:00.000Z",
+};
+
+let client: QueryClient;
+
+beforeEach(() => {
+  client = new QueryClient();
+  client.setQueryData<SkillList>(keys.skills, { items: [known], isCut: false });
+  client.setQueryData<Change[]>(keys.changes, []);
+});
+
+function listed(): SkillSummary[] {
+  return client.getQueryData<SkillList>(keys.skills)?.items ?? [];
+}
+
+test("a published version replaces its row without reading the catalog again", () => {
+  const stale = applyEvent(client, published(11));
+  expect(listed()).toMatchObject([{ id: "main/hello", version: 2, seq: 11, description: "Says hello" }]);
+  expect(stale).not.toContainEqual(keys.skills);
+  expect(stale).toContainEqual(keys.skill("main/hello"));
+});
+
+test("a new skill takes its place in the order of ids", () => {
+  applyEvent(client, published(11, "", { id: "main/abacus", name: "abacus" }));
+  expect(listed().map((skill) => skill.id)).toEqual(["main/abacus", "main/hello"]);
+});
+
+test("an older event does not undo a newer row", () => {
+  applyEvent(client, published(5));
+  expect(listed()).toEqual([known]);
+});
+
+test("a draft leaves the row alone and has the catalog read again", () => {
+  const stale = applyEvent(client, published(11, "", { active_version: 1 }));
+  expect(listed()).toEqual([known]);
+  expect(stale).toContainEqual(keys.skills);
+});
+
+test("every event enters the feed once, newest first", () => {
+  applyEvent(client, published(11));
+  applyEvent(client, { ...published(12), kind: "something.new" });
+  applyEvent(client, published(11));
+  expect(client.getQueryData<Change[]>(keys.changes)?.map((change) => change.seq)).toEqual([12, 11]);
+});
+
+test("a state event refreshes its counters and stays out of the feed", () => {
+  const stale = applyEvent(client, { id: "", prev: "", topic: "stats", kind: "stats", at: "", data: {} });
+  expect(stale).toContainEqual(keys.cache);
+  expect(client.getQueryData<Change[]>(keys.changes)).toEqual([]);
+});
+
+test("a burst of events reads each list again once", () => {
+  vi.useFakeTimers();
+  const invalidate = vi.spyOn(client, "invalidateQueries");
+  const refresher = new QueryRefresher(client);
+  for (let seq = 20; seq < 70; seq += 1) refresher.request([keys.skills, keys.sources]);
+  vi.advanceTimersByTime(100);
+  expect(invalidate.mock.calls.map(([filter]) => filter?.queryKey)).toEqual([keys.skills, keys.sources]);
+  vi.useRealTimers();
+});

@@ -1,0 +1,192 @@
+import { cleanup, fireEvent, render, screen } from "@testing-library/react";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { App } from "../src/app";
+import { ServicesProvider } from "../src/hooks/useServices";
+import { makeServices, type Services } from "../src/services";
+import { eventId, FakeSocket, published } from "./fakes";
+
+type Route = (init: RequestInit | undefined) => Response | Promise<Response>;
+
+let routes: Record<string, Route>;
+let sockets: FakeSocket[];
+let services: Services;
+
+function data(value: unknown): Response {
+  return Response.json({ success: true, data: value, performance: { duration_ms: 1, cache_hit: false } });
+}
+
+function problem(status: number, code: string, detail: string): Response {
+  return Response.json(
+    { title: "No", status, code, detail, success: false, request_id: "req-1" },
+    { status },
+  );
+}
+
+const hello = {
+  id: "main/hello",
+  owner: "main",
+  name: "hello",
+  description: "Says hi",
+  version: 1,
+  digest: `sha256:${"a".repeat(64)}`,
+  grade: "strict",
+  status: "active",
+  seq: 7,
+  updated_at: "2026-11-20T10:00:00.000Z",
+};
+
+const greet = {
+  name: "main_hello_greet",
+  description: "Greets somebody",
+  inputSchema: { type: "object", required: ["who"], properties: { who: { type: "string", default: "Ada" } } },
+};
+
+function show(hash: string): void {
+  window.location.hash = hash;
+  services = makeServices((url) => {
+    const socket = new FakeSocket(url);
+    sockets.push(socket);
+    return socket;
+  });
+  services.queryClient.setDefaultOptions({ queries: { retry: false, networkMode: "always" } });
+  render(
+    <ServicesProvider services={services}>
+      <App />
+    </ServicesProvider>,
+  );
+}
+
+async function goLive(): Promise<FakeSocket> {
+  await vi.waitFor(() => expect(sockets).toHaveLength(1));
+  const [socket] = sockets;
+  if (!socket) throw new Error("no socket was opened");
+  socket.accept();
+  socket.deliver({ id: 1, result: { position: eventId(10), recovered: false, replayed: 0 } });
+  await screen.findByText("live");
+  return socket;
+}
+
+beforeEach(() => {
+  sockets = [];
+  routes = {};
+  sessionStorage.clear();
+  vi.stubGlobal("fetch", async (input: string, init?: RequestInit) => {
+    const path = input.split("?")[0] ?? "";
+    return routes[path]?.(init) ?? problem(404, "not_found", `nothing at ${path}`);
+  });
+});
+
+afterEach(() => {
+  cleanup();
+  vi.unstubAllGlobals();
+});
+
+test("the catalog is loading, then shows what there is", async () => {
+  routes["/api/v1/skills"] = () => data({ items: [hello], next_cursor: null, revision: 7 });
+  show("#/catalog");
+  expect(screen.getByRole("status", { name: "Loading" })).toBeTruthy();
+  expect(await screen.findByRole("link", { name: /main\/\s*hello/ })).toBeTruthy();
+  expect(screen.getByText("connecting")).toBeTruthy();
+});
+
+test("an empty catalog says what to do", async () => {
+  routes["/api/v1/skills"] = () => data({ items: [], next_cursor: null, revision: 0 });
+  show("#/catalog");
+  expect(await screen.findByText("The catalog is empty")).toBeTruthy();
+});
+
+test("an error shows its code and request, and a retry that works", async () => {
+  routes["/api/v1/skills"] = () => problem(503, "unavailable", "The database did not answer.");
+  show("#/catalog");
+  const alert = await screen.findByRole("alert");
+  expect(alert.textContent).toContain("The database did not answer.");
+  expect(alert.textContent).toContain("unavailable");
+  expect(alert.textContent).toContain("req-1");
+  routes["/api/v1/skills"] = () => data({ items: [hello], next_cursor: null, revision: 7 });
+  fireEvent.click(screen.getByRole("button", { name: "Retry" }));
+  expect(await screen.findByRole("link", { name: /main\/\s*hello/ })).toBeTruthy();
+});
+
+test("a published version appears in the open catalog, and a lost connection is admitted", async () => {
+  routes["/api/v1/skills"] = () => data({ items: [hello], next_cursor: null, revision: 7 });
+  show("#/catalog");
+  await screen.findByText("v1");
+  const socket = await goLive();
+  socket.deliver({ method: "event", params: published(11) });
+  expect(await screen.findByText("v2")).toBeTruthy();
+  socket.drop(3008, "slow");
+  expect(await screen.findByText("stale")).toBeTruthy();
+  expect(screen.getByText(/^old, of/)).toBeTruthy();
+});
+
+test("every page of the catalog is read", async () => {
+  const pages: Record<string, unknown>[] = [
+    { items: [hello], next_cursor: "c1", revision: 7 },
+    { items: [{ ...hello, id: "main/other", name: "other" }], next_cursor: null, revision: 7 },
+  ];
+  const answers = [...pages, ...pages];
+  routes["/api/v1/skills"] = () => data(answers.shift());
+  show("#/catalog");
+  expect(await screen.findByRole("link", { name: /main\/\s*other/ })).toBeTruthy();
+});
+
+test("a refused request asks for a key, and a good one opens the screen", async () => {
+  const keys: (string | null)[] = [];
+  routes["/api/v1/skills"] = (init) => {
+    const key = new Headers(init?.headers).get("Authorization");
+    keys.push(key);
+    if (key !== "Bearer sesame") return problem(401, "unauthenticated", "A key is needed.");
+    return data({ items: [hello], next_cursor: null, revision: 7 });
+  };
+  routes["/api/v1/tickets"] = () => data({ ticket: "short-lived" });
+  show("#/catalog");
+  fireEvent.change(await screen.findByLabelText("API key"), { target: { value: "sesame" } });
+  fireEvent.click(screen.getByRole("button", { name: "Connect" }));
+  expect(await screen.findByRole("link", { name: /main\/\s*hello/ })).toBeTruthy();
+  expect(keys.at(-1)).toBe("Bearer sesame");
+  await vi.waitFor(() => expect(sockets.at(-1)?.url).toContain("ticket=short-lived"));
+});
+
+function routeSkill(): void {
+  routes["/api/v1/skills"] = () => data({ items: [hello], next_cursor: null, revision: 7 });
+  routes["/api/v1/skills/main/hello"] = () =>
+    data({ ...hello, frontmatter: {}, manifest: [], diagnostics: [], tools: [greet] });
+}
+
+const answer = { result: "Hello Ada", logs: "", skill: "main/hello", version: 1, digest: hello.digest };
+
+test("a tool runs over REST while there is no socket", async () => {
+  routeSkill();
+  const bodies: unknown[] = [];
+  routes["/api/v1/tools/main_hello_greet/call"] = (init) => {
+    bodies.push(JSON.parse(String(init?.body)));
+    return data({ ...answer, warm: true, worker_pid: 7, duration_ms: 3 });
+  };
+  show("#/catalog/main/hello?tab=tools");
+  fireEvent.click(await screen.findByText("Run"));
+  expect(await screen.findByText("Hello Ada")).toBeTruthy();
+  expect(bodies).toEqual([{ arguments: { who: "Ada" } }]);
+});
+
+test("a tool runs over the live socket when it is open, and its failure is shown", async () => {
+  routeSkill();
+  show("#/catalog/main/hello?tab=tools");
+  const socket = await goLive();
+  fireEvent.click(await screen.findByText("Run"));
+  await vi.waitFor(() => expect(socket.sent.at(-1)).toMatchObject({ method: "call_tool" }));
+  expect(socket.sent.at(-1)).toMatchObject({
+    params: { tool: "main_hello_greet", arguments: { who: "Ada" } },
+  });
+  const { id } = socket.sent.at(-1) ?? {};
+  socket.deliver({ id, error: { code: -32000, message: "It broke", data: { code: "tool_failed" } } });
+  expect(await screen.findByText("It broke")).toBeTruthy();
+  expect(screen.getByText("tool_failed")).toBeTruthy();
+});
+
+test("arguments that are not a JSON object are refused before anything is sent", async () => {
+  routeSkill();
+  show("#/catalog/main/hello?tab=tools");
+  fireEvent.change(await screen.findByRole("textbox", { hidden: true }), { target: { value: "[1]" } });
+  fireEvent.click(screen.getByText("Run"));
+  expect(await screen.findByText(/Arguments are a JSON object/)).toBeTruthy();
+});
