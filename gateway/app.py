@@ -3,7 +3,6 @@
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,6 +12,7 @@ from gateway.auth import Authenticator
 from gateway.edge import Edge
 from gateway.failures import http_answer, problem
 from gateway.operations import OPERATIONS
+from gateway.operations.table import invalid
 from gateway.origin import OriginPolicy
 from gateway.replica import Replica
 from gateway.routes.dashboard import serve_dashboard
@@ -39,7 +39,6 @@ def create_app(
     serve_dashboard(app)
     app.add_exception_handler(ServiceError, _on_failure)
     app.add_exception_handler(Exception, _on_failure)
-    app.add_exception_handler(ValidationError, _on_bad_values)
     app.add_exception_handler(RequestValidationError, _on_bad_values)
     app.add_exception_handler(HTTPException, _on_http_exception)
     settings = replica.settings
@@ -56,16 +55,15 @@ async def _on_failure(request: Request, error: Exception) -> Response:
 
 
 async def _on_bad_values(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError | ValidationError)
-    problems = [
-        {"where": ".".join(str(part) for part in item["loc"]), "problem": item["msg"]} for item in error.errors()
-    ]
-    detail = "; ".join(f"{item['where']}: {item['problem']}" for item in problems)
-    return problem(422, "invalid", detail, request.state.request_id, {"problems": problems})
+    assert isinstance(error, RequestValidationError)
+    told = invalid(error.errors())
+    return problem(422, told.code, told.message, request.state.request_id, dict(told.facts))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ServiceError):
+        return http_answer(error.__cause__, request.state.request_id)  # met while the body was read
     codes = {404: "not_found", 405: "method_not_allowed"}
     code = codes.get(error.status_code, "bad_request")
     headers = dict(error.headers) if error.headers else None

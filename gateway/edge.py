@@ -20,7 +20,9 @@ from gateway.auth import Authenticator
 from gateway.failures import http_answer, problem
 from gateway.origin import OriginPolicy
 from gateway.principal import Principal
+from notifier.close_codes import FORBIDDEN, UNAUTHENTICATED
 from services import metrics
+from services.failures import TooLarge
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +36,6 @@ _SECURITY = {
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
 }
-# Close codes 4400 to 4499 of `notifier/close_codes.py` end a socket for the client's own fault.
-_WS_STATUS = {401: 4401, 403: 4403, 421: 4403}
 
 
 class Edge:
@@ -76,8 +76,7 @@ class Edge:
         path = scope["path"]
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._body_bytes_max:
-            detail = f"the body is over {self._body_bytes_max} bytes"
-            return problem(413, "too_large", detail, request_id)
+            return http_answer(_too_large(self._body_bytes_max), request_id)
         principal = self._principal(path, headers, _query(scope))
         if principal is None and _OPEN.fullmatch(path) is None:
             detail = "send `Authorization: Bearer <key>`"
@@ -107,10 +106,6 @@ class Edge:
 
         try:
             await (refusal or self._app)(scope, _bounded(receive, self._body_bytes_max), send_hardened)
-        except _BodyTooLarge:
-            if not status:
-                detail = f"the body is over {self._body_bytes_max} bytes"
-                await problem(413, "too_large", detail, request_id)(scope, receive, send_hardened)
         except Exception as error:
             if not status:
                 await http_answer(error, request_id)(scope, receive, send_hardened)
@@ -133,11 +128,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         await receive()  # websocket.connect
-        await send({"type": "websocket.close", "code": _WS_STATUS.get(refusal.status_code, 4400), "reason": ""})
-
-
-class _BodyTooLarge(Exception):
-    pass
+        close = UNAUTHENTICATED if refusal.status_code == 401 else FORBIDDEN
+        await send({"type": "websocket.close", "code": close.code, "reason": close.reason})
 
 
 def _bounded(receive: Receive, bytes_max: int) -> Receive:
@@ -150,10 +142,14 @@ def _bounded(receive: Receive, bytes_max: int) -> Receive:
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
             if seen > bytes_max:
-                raise _BodyTooLarge
+                raise _too_large(bytes_max)
         return message
 
     return receive_bounded
+
+
+def _too_large(bytes_max: int) -> TooLarge:
+    return TooLarge(f"the body is over {bytes_max} bytes")
 
 
 def _query(scope: Scope) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 `data` arrives encoded and is spliced in; nothing is encoded twice.
 """
 
+import hashlib
 import time
 from typing import NamedTuple
 
@@ -25,8 +26,8 @@ class Source(NamedTuple):
 class Reply(NamedTuple):
     """What a use case answers, before any edge has dressed it; `data` is JSON.
 
-    `etag` identifies the data (not the envelope, whose stamps differ every time); `seq` is that
-    of a write.
+    `etag` identifies the data (not the envelope, whose stamps differ every time), None to have it
+    computed; `source` is None for what is read from the database each time; `seq` is a write's.
     """
 
     data: bytes
@@ -51,8 +52,9 @@ def page(lines: list[bytes], next_cursor: str | None, **more: object) -> bytes:
 
 def http_response(request: Request, answer: Reply, status: int = 200) -> Response:
     """The envelope with its headers, or 304 when the client has this state."""
-    headers = _headers(answer)
-    if answer.etag is not None and status == 200 and _matches(request, headers["etag"]):
+    reading = request.method == "GET"
+    headers = _headers(answer, reading)
+    if reading and _matches(request, headers["etag"]):
         return Response(status_code=304, headers=headers)
     state = request.state
     duration_ms = (time.perf_counter() - state.started) * 1000
@@ -66,21 +68,23 @@ def http_response(request: Request, answer: Reply, status: int = 200) -> Respons
     return Response(body, status, headers, media_type="application/json")
 
 
-def _headers(answer: Reply) -> dict[str, str]:
+def _headers(answer: Reply, reading: bool) -> dict[str, str]:
     headers: dict[str, str] = {}
-    if answer.source is not None:
+    if reading:
         headers["cache-status"] = cache_status(answer.source)
+        tag = answer.etag or hashlib.sha256(answer.data).hexdigest()[:16]
+        # Weak: the data is equal, the envelope's stamps are not (RFC 9110, section 8.8.1).
+        headers["etag"] = f'W/"{tag}"'
+        headers["cache-control"] = "private, no-cache"
     if answer.seq is not None:
         headers["x-seq"] = str(answer.seq)
-    if answer.etag is not None:
-        # Weak: the data is equal, the envelope's stamps are not (RFC 9110, section 8.8.1).
-        headers["etag"] = f'W/"{answer.etag}"'
-        headers["cache-control"] = "private, no-cache"
     return headers
 
 
-def cache_status(source: Source) -> str:
-    """RFC 9211: `skillwire; hit; detail="..."`."""
+def cache_status(source: Source | None) -> str:
+    """RFC 9211: `skillwire; hit; detail="..."`, or that this answer is never cached."""
+    if source is None:
+        return "skillwire; fwd=bypass"
     tier, bound = source
     state = "fwd=miss" if tier == "l3" else "hit"
     stale = " stale" if bound.stale else ""

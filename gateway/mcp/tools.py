@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 import mcp_types as types
 import msgspec
 from mcp.shared.exceptions import MCPError
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from gateway.mcp import uris
 from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, principal_of
 from gateway.mcp.skills import DIGEST_META, VERSION_META
 from gateway.operations import search, skills, tools
-from gateway.operations.table import Context, Params
+from gateway.operations.table import Context, JsonObject, Params, parse
 from gateway.replica import Replica
-from services.failures import Invalid, NotFound, ServiceError
+from services.failures import NotFound, ServiceError
 from services.skills.tools import CallableTool
 
 
@@ -29,7 +29,7 @@ class ReadSkillFile(LoadSkill):
 
 class CallByName(Params):
     tool: str = Field(description="The tool's name, as tools/list or load_skill gave it.")
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: JsonObject = Field(default_factory=dict)
 
 
 class MetaTool(NamedTuple):
@@ -133,12 +133,7 @@ class ToolHandlers:
 
 async def _call_meta(context: Context, tool: MetaTool, arguments: dict[str, Any]) -> dict[str, Any]:
     context.principal.require("invoke" if tool.run is _call_tool else "read")
-    try:
-        params = tool.params.model_validate(arguments)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise Invalid(f"the arguments do not fit: {problems}", code="bad_arguments") from error
-    return _content(await tool.run(context, params))
+    return _content(await tool.run(context, parse(tool.params, arguments)))
 
 
 def _content(result: Any) -> dict[str, Any]:

@@ -107,7 +107,7 @@ OPERATIONS = (
     Operation(
         "list_sources",
         "What the watched folder gave, path by path.",
-        "admin",
+        "read",
         ("GET", "/sources"),
         NoParams,
         list_sources,

@@ -5,20 +5,25 @@ exists on every edge or on none.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.envelope import Reply
 from gateway.principal import Principal, Scope
 from gateway.replica import Replica
 from services.caller import Caller
+from services.failures import Invalid
 
 OWNER = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SEQ_MAX = 2**53
 PAGE_MAX = 500
+
+
+TParams = TypeVar("TParams", bound="Params")
 
 
 class Params(BaseModel):
@@ -34,6 +39,32 @@ class NoParams(Params):
 def fingerprint(params: Params) -> str:
     """The same for the same parameters on every replica."""
     return hashlib.sha256(params.model_dump_json().encode()).hexdigest()[:16]
+
+
+def parse(model: type[TParams], values: object) -> TParams:
+    """Parameters from decoded JSON. Raises `Invalid` that names each wrong one."""
+    try:
+        return model.model_validate(values, strict=True)
+    except ValidationError as error:
+        raise invalid(error.errors()) from error
+
+
+def invalid(errors: Iterable[Any]) -> Invalid:
+    """pydantic's errors without the values, which may be anything at all."""
+    problems = [{"where": ".".join(str(part) for part in item["loc"]), "problem": item["msg"]} for item in errors]
+    detail = "; ".join(f"{item['where']}: {item['problem']}" for item in problems)
+    return Invalid(detail, problems=problems)
+
+
+def _is_text(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError as error:
+        raise ValueError("holds half of a surrogate pair, which is no text") from error
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_is_text)]
 
 
 class SkillParams(Params):
@@ -57,13 +88,10 @@ class Context(NamedTuple):
     caller: Caller
 
 
-P = TypeVar("P", bound=Params)
-
-
 class Operation(NamedTuple):
     """`http` is (method, path below /api/v1), None where REST has a form of its own (`routes/packages.py`);
     parameters named in the path come from there, the others from the query (GET, DELETE) or the
-    JSON body."""
+    JSON body. `timeout_s` bounds an RPC call."""
 
     name: str
     summary: str
@@ -71,6 +99,7 @@ class Operation(NamedTuple):
     http: tuple[str, str] | None
     params: type[Params]
     run: Callable[[Context, Any], Awaitable[Reply]]
+    timeout_s: float = 30.0
 
     async def __call__(self, context: Context, params: Params) -> Reply:
         """Raises `Forbidden` without the scope, and what the use case raises."""

@@ -6,16 +6,18 @@ import msgspec
 from pydantic import Field
 
 from gateway.envelope import Reply, page, reply
-from gateway.operations.table import PAGE_MAX, Context, NoParams, Operation, Params, SkillParams
+from gateway.operations.table import PAGE_MAX, Context, JsonObject, NoParams, Operation, Params, SkillParams
 from services.ports import InvocationQuery
 from services.skills.tools import CallableTool
 
+# The longest a tool may ask for (an hour), and a minute to wait for a worker.
+_CALL_S = 3660.0
 _STAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 
 
 class CallTool(Params):
     tool: str = Field(pattern=r"^[A-Za-z0-9_-]{1,60}$", examples=["main_hello-world_greet"])
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: JsonObject = Field(default_factory=dict)
 
 
 class ListInvocations(Params):
@@ -74,7 +76,7 @@ async def _invocations(context: Context, query: InvocationQuery) -> Reply:
 
 OPERATIONS = (
     Operation("list_tools", "Every tool that can be called now.", "read", ("GET", "/tools"), NoParams, list_tools),
-    Operation("call_tool", "Call a tool.", "invoke", ("POST", "/tools/{tool}/call"), CallTool, call_tool),
+    Operation("call_tool", "Call a tool.", "invoke", ("POST", "/tools/{tool}/call"), CallTool, call_tool, _CALL_S),
     Operation(
         "list_invocations", "Calls, newest first.", "read", ("GET", "/invocations"), ListInvocations, list_invocations
     ),

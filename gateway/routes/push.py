@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request, WebSocket
 from starlette.responses import Response
 
 from gateway.failures import rpc_error
-from gateway.operations.table import Context, Operation
+from gateway.operations.table import Context, Operation, parse
 from gateway.principal import Principal
 from gateway.replica import Replica
 from notifier.rpc import Command, RpcCall, RpcRegistry
@@ -22,7 +22,7 @@ def rpc_registry(replica: Replica, operations: tuple[Operation, ...]) -> RpcRegi
     """Every operation of the table as a command of the same name."""
     registry = RpcRegistry(rpc_error)
     for operation in operations:
-        registry.add(operation.name, _command(replica, operation))
+        registry.add(operation.name, _command(replica, operation), operation.timeout_s)
     return registry
 
 
@@ -33,7 +33,7 @@ def _command(replica: Replica, operation: Operation) -> Command:
         params = call.decoded(dict)
         params.pop("_meta", None)
         context = Context(replica, principal, principal.caller("websocket"))
-        return (await operation(context, operation.params.model_validate(params))).data
+        return (await operation(context, parse(operation.params, params))).data
 
     return command
 

@@ -103,7 +103,8 @@ def _signature(operation: Operation) -> inspect.Signature:
     if others:
         model = create_model(
             f"{operation.params.__name__}{'Query' if method in ('GET', 'DELETE') else 'Body'}",
-            __config__=ConfigDict(extra="forbid"),
+            # A query is text and is converted; a JSON body says its types itself.
+            __config__=ConfigDict(extra="forbid", strict=method == "POST"),
             **others,  # type: ignore[call-overload]  # pydantic types this as literal keywords
         )
         place: Any = Query() if method in ("GET", "DELETE") else Body()

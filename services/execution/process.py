@@ -209,7 +209,8 @@ class WorkerProcess(asyncio.Protocol):
         if self.end_reason is None:
             self.end_reason = reason
         if self._process is not None and self._process.get_returncode() is None:
-            # The group is bubblewrap's outer process; the kernel ends all inside with it (--die-with-parent).
+            # The group is bubblewrap's outer process and the first one inside, whose end is the end of
+            # every process in its namespace.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
         self._fail_pending()

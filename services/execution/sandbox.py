@@ -10,6 +10,10 @@ memory and pids limits are the outer bound there.
 Two traps (both have a test): bubblewrap's own environment can be read at /proc/1/environ, so
 it must be started with an empty one, and it passes on every inherited descriptor, so only the
 worker's socket may be inherited. `process.py` starts it that way.
+
+There is no `--new-session`: `process.py` gives bubblewrap a session of its own, so there is no
+terminal to push input into, and its inner process must stay in the outer one's group. It asks
+to die with its parent only at the end of its set-up; a kill of the group reaches it before that.
 """
 
 import asyncio
@@ -100,7 +104,7 @@ class Sandbox:
         assert not network, "a networked sandbox is refused before this point"
         arguments = [
             str(self._binary),
-            *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
+            *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"),
             *("--cap-drop", "ALL", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox"),
             *_system_binds(),
             *("--proc", "/proc", "--dev", "/dev"),

@@ -39,6 +39,7 @@ MESSAGE_CHARS_MAX = 2000
 MEMORY_MB_MIN = 64  # an idle interpreter maps 20 MB; less than this and the loader itself fails
 FILE_BYTES_MAX = 32 * 1024 * 1024
 OPEN_FILES_MAX = 64
+LOAD_CPU_S = 3600.0  # the parent's clock is stricter; this ends a script whose parent died meanwhile
 # Holds where the service is not root: the kernel never applies this limit to the host's uid 0.
 # 128: before Linux 5.14 every process of the service's user counts, not the sandbox's alone.
 PROCESSES_MAX = 128
@@ -255,6 +256,7 @@ def main() -> None:
 
     began = time.perf_counter()
     limit_self(memory_mb)
+    allow_cpu(LOAD_CPU_S)
     sink = quiet_streams()
     printed = sys.stdout
     try:

@@ -1,0 +1,44 @@
+"""A process that publishes until it is killed: `python -m tests.support.publisher DATA_DIR`.
+
+It forks one publisher for every line on its standard input, so that only the first start pays
+for the imports; it answers with the child's process id, and with `dead` once that has ended. A
+child appends a line to DATA_DIR/acknowledged for every publish that was answered.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from services.storage.blobs_local import LocalBlobs
+from services.storage.sql import SqlStore
+from tests.support.drafts import draft, sha256
+
+
+async def _publish(data_dir: Path) -> None:
+    store = await SqlStore.open(f"sqlite:///{data_dir}/store.db")
+    blobs = LocalBlobs(data_dir / "blobs")
+    number = 0
+    with (data_dir / "acknowledged").open("a") as acknowledged:
+        while True:
+            number += 1
+            texts = [f"{os.getpid()} {number} {part}" for part in range(2)]
+            await blobs.put_many({sha256(text): text.encode() for text in texts})
+            await store.publish([draft(name, text) for name, text in zip(("alpha", "beta"), texts, strict=True)])
+            acknowledged.write(f"{sha256(texts[1])}\n")
+            acknowledged.flush()
+
+
+def main() -> None:
+    data_dir = Path(sys.argv[1])
+    for _ in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            asyncio.run(_publish(data_dir))
+        os.write(1, f"{child}\n".encode())
+        os.waitpid(child, 0)
+        os.write(1, b"dead\n")
+
+
+if __name__ == "__main__":
+    main()
