@@ -20,7 +20,7 @@ def no_task_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-async def _leaked_tasks(anyio_backend: str) -> AsyncIterator[None]:
+async def _leaked_tasks(anyio_backend: str) -> AsyncIterator[None]:  # noqa: ARG001  # runs it on the test's loop
     yield
     leaked = [task for task in asyncio.all_tasks() if "TestRunner." not in repr(task.get_coro())]
     assert not leaked, f"tasks alive after the test: {leaked}"
