@@ -1,7 +1,7 @@
 """What every test gets: the asyncio backend of anyio's plugin, and no task left behind."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,11 +12,10 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def no_task_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+def no_task_left_behind(request: pytest.FixtureRequest) -> None:
     """Fails a coroutine test that ends while a task other than the runner's own is alive."""
     if "anyio_backend" in request.fixturenames:
         request.getfixturevalue("_leaked_tasks")
-    yield
 
 
 @pytest.fixture
