@@ -20,6 +20,7 @@ from gateway.mcp.push import McpPush
 from gateway.mcp.server import SkillServer, session_manager
 from gateway.replica import Replica
 from gateway.routes.probes import Draining
+from gateway.telemetry import Telemetry
 from gateway.wiring import open_replica
 from services.clock import monotonic_s
 from services.settings import Settings
@@ -99,6 +100,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         replica = await stack.enter_async_context(open_replica(settings, push))
         push.start()
         stack.push_async_callback(push.close)
+        stack.push_async_callback(Telemetry(replica).close)
         manager = session_manager(SkillServer(replica, push), body_bytes_max=settings.upload_bytes_max)
         await stack.enter_async_context(manager.run())
         config = uvicorn.Config(

@@ -9,7 +9,7 @@ import { type OpenSocket, RpcClient } from "./live/rpcClient";
 import { sseTransport } from "./live/sseTransport";
 import { websocketTransport } from "./live/websocketTransport";
 
-const TOPICS = ["skills", "tools"];
+const TOPICS = ["skills", "tools", "stats", "health", "cache"];
 const RETRIES_MAX = 1;
 
 /** Everything below the screens, made once per page and handed down by `ServicesProvider`. */

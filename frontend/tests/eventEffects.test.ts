@@ -61,9 +61,11 @@ test("every event enters the feed once, newest first", () => {
   expect(client.getQueryData<Change[]>(keys.changes)?.map((change) => change.seq)).toEqual([12, 11]);
 });
 
-test("a state event refreshes its counters and stays out of the feed", () => {
-  const stale = applyEvent(client, { id: "", prev: "", topic: "stats", kind: "stats", at: "", data: {} });
-  expect(stale).toContainEqual(keys.cache);
+test("a state event is its topic's new value and stays out of the feed", () => {
+  const data = { uptime_s: 7 };
+  const stale = applyEvent(client, { id: "", prev: "", topic: "stats", kind: "stats.changed", at: "", data });
+  expect(stale).toEqual([]);
+  expect(client.getQueryData(keys.status)).toEqual(data);
   expect(client.getQueryData<Change[]>(keys.changes)).toEqual([]);
 });
 

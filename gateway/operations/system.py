@@ -1,13 +1,11 @@
 """The service itself: its log of changes, its cache, its sources, its state."""
 
-from typing import Any
-
 import msgspec
 from pydantic import Field
 
+from gateway import state
 from gateway.envelope import Reply, reply
 from gateway.operations.table import PAGE_MAX, SEQ_MAX, Context, NoParams, Operation, Params
-from services.clock import monotonic_s
 
 
 class ListChanges(Params):
@@ -34,53 +32,11 @@ async def list_changes(context: Context, params: ListChanges) -> Reply:
 
 
 async def cache_stats(context: Context, _: NoParams) -> Reply:
-    return reply(_cache(context))
-
-
-def _cache(context: Context) -> dict[str, Any]:
-    replica = context.replica
-    stats, memory, second = replica.cache.stats, replica.memory, replica.second
-    reads = stats.l1_hits + stats.l2_hits + stats.loads
-    return {
-        "l1": {
-            "entries": len(memory),
-            "entries_max": memory.entries_max,
-            "bytes": int(memory.currsize),
-            "hits": stats.l1_hits,
-            "misses": reads - stats.l1_hits,
-            "hit_rate": round(stats.l1_hits / reads, 4) if reads else None,
-        },
-        "l2": {
-            "state": second.state,
-            "detail": next((notice for notice in replica.notices if notice.startswith("L2")), ""),
-            "hits": stats.l2_hits,
-            "misses": second.misses,
-            "errors": second.errors,
-        },
-        "loads": stats.loads,
-        "refused": stats.refused,
-    }
+    return reply(state.cache(context.replica))
 
 
 async def get_stats(context: Context, _: NoParams) -> Reply:
-    replica = context.replica
-    body = {
-        "version": replica.version,
-        "replica": replica.id,
-        "started_at": replica.started_at,
-        "uptime_s": round(monotonic_s() - replica.started_s, 1),
-        "position": replica.feed.position.id,
-        "skills": len(replica.view),
-        "subscribers": {"websocket": 0, "sse": 0, **replica.notifier.presence},
-        "notices": replica.notices,
-        "workers": [
-            {"pid": worker.pid, "key": worker.key.script, "calls": worker.calls, "rss_bytes": worker.rss_bytes}
-            for worker in replica.pool.stats()
-        ],
-        "search": replica.search.statistics(),
-        "cache": _cache(context),
-    }
-    return reply(body)
+    return reply(state.status(context.replica))
 
 
 async def list_sources(context: Context, _: NoParams) -> Reply:

@@ -29,16 +29,15 @@ const eventEffects: Record<string, Effect> = {
   "skill.quarantined": { invalidate: (id) => [keys.skills, keys.skill(id), keys.searches, keys.sources] },
 };
 
-/** State topics say "this has a new value" without a kind of their own. */
-const stateTopics: Record<string, QueryKey[]> = {
-  stats: [keys.status, keys.cache],
-  health: [keys.health],
-  cache: [keys.cache],
-  invocations: [keys.invocations],
+/** A state topic carries the whole new value of what its REST address answers. */
+const stateTopics: Record<string, QueryKey> = {
+  stats: keys.status,
+  health: keys.health,
+  cache: keys.cache,
 };
 
-/** Counters move without events; the server's heartbeat sets the pace at which they are read again. */
-export const heartbeatKeys: QueryKey[] = [keys.status, keys.health, keys.cache, keys.invocations];
+/** What has no topic is read again at the pace of the server's heartbeat. */
+export const heartbeatKeys: QueryKey[] = [keys.invocations];
 
 /** Every key that a missed event could have changed: all but immutable file contents. */
 export const resetKeys: QueryKey[] = [
@@ -47,13 +46,19 @@ export const resetKeys: QueryKey[] = [
   keys.searches,
   keys.sources,
   keys.changes,
+  keys.status,
+  keys.health,
+  keys.cache,
   ...heartbeatKeys,
 ];
 
 /** Patches the query cache at once and returns the keys to read again. */
 export function applyEvent(client: QueryClient, event: LiveEvent): QueryKey[] {
-  const stateKeys = stateTopics[event.topic];
-  if (stateKeys) return stateKeys;
+  const stateKey = stateTopics[event.topic];
+  if (stateKey) {
+    client.setQueryData(stateKey, event.data);
+    return [];
+  }
   if (event.id !== "") appendToFeed(client, event);
   const effect = eventEffects[event.kind];
   if (!effect) return [];

@@ -1,0 +1,117 @@
+"""What a replica says of itself: to the status operations, to the probes, and live to the dashboard."""
+
+from typing import Any, NamedTuple
+
+from gateway.replica import Replica
+from services.clock import monotonic_s
+from services.failures import Unavailable
+
+
+class Check(NamedTuple):
+    """`ok`, `degraded` (answers are still right, but slower or fewer), `down`, or `off` (not configured)."""
+
+    status: str
+    detail: str = ""
+
+
+def status(replica: Replica) -> dict[str, Any]:
+    """Sizes and counters of this replica since its start."""
+    return {
+        "version": replica.version,
+        "replica": replica.id,
+        "started_at": replica.started_at,
+        "uptime_s": round(monotonic_s() - replica.started_s, 1),
+        "position": replica.feed.position.id,
+        "skills": len(replica.view),
+        "subscribers": {"websocket": 0, "sse": 0, **replica.notifier.presence},
+        "notices": replica.notices,
+        "workers": [
+            {"pid": worker.pid, "key": worker.key.script, "calls": worker.calls, "rss_bytes": worker.rss_bytes}
+            for worker in replica.pool.stats()
+        ],
+        "search": replica.search.statistics(),
+    }
+
+
+def cache(replica: Replica) -> dict[str, Any]:
+    """Counters of the cache since start; `hit_rate` is None before the first read."""
+    stats, memory, second = replica.cache.stats, replica.memory, replica.second
+    reads = stats.l1_hits + stats.l2_hits + stats.loads
+    return {
+        "l1": {
+            "entries": len(memory),
+            "entries_max": memory.entries_max,
+            "bytes": int(memory.currsize),
+            "hits": stats.l1_hits,
+            "misses": reads - stats.l1_hits,
+            "hit_rate": round(stats.l1_hits / reads, 4) if reads else None,
+        },
+        "l2": {
+            "state": second.state,
+            "detail": next((notice for notice in replica.notices if notice.startswith("L2")), ""),
+            "hits": stats.l2_hits,
+            "misses": second.misses,
+            "errors": second.errors,
+        },
+        "loads": stats.loads,
+        "refused": stats.refused,
+    }
+
+
+async def health(replica: Replica) -> dict[str, Any]:
+    """`{status, checks, notices}`; down only when the database is, because then nothing new can be known."""
+    checks = {
+        "database": await database(replica),
+        "redis": _redis(replica),
+        "search": _search(replica),
+        "sandbox": _sandbox(replica),
+        "watcher": _watcher(replica),
+    }
+    worst = "ok"
+    if checks["database"].status == "down":
+        worst = "down"
+    elif any(check.status in ("degraded", "down") for check in checks.values()):
+        worst = "degraded"
+    return {
+        "status": worst,
+        "checks": {name: check._asdict() for name, check in checks.items()},
+        "notices": replica.notices,
+    }
+
+
+async def database(replica: Replica) -> Check:
+    """Asks the database when it has not been heard of for a moment."""
+    try:
+        bound = await replica.feed.bound()
+    except Unavailable as error:
+        return Check("down", error.message)
+    return Check("degraded", f"no answer; serving state of seq {bound.asof}") if bound.stale else Check("ok")
+
+
+def _redis(replica: Replica) -> Check:
+    state = replica.second.state
+    if state == "on":
+        return Check("ok")
+    return Check("off") if state == "off" else Check("degraded", "not answering; served from memory and the database")
+
+
+def _search(replica: Replica) -> Check:
+    statistics = replica.search.statistics()
+    detail = f"{statistics['vectors']} of {statistics['documents']} skills have vectors"
+    return Check("ok" if statistics["mode"] == "hybrid" else "degraded", detail)
+
+
+def _sandbox(replica: Replica) -> Check:
+    sandbox = replica.sandbox
+    if sandbox.available:
+        return Check("ok", f"{sandbox.name} {sandbox.version}")
+    return Check("degraded", f"tools cannot be called: {sandbox.reason}")
+
+
+def _watcher(replica: Replica) -> Check:
+    watcher = replica.watcher
+    if watcher is None:
+        return Check("off")
+    if watcher.state == "failing" or watcher.held:
+        return Check("degraded", watcher.held or f"{watcher.root} cannot be watched")
+    return Check("ok", watcher.state)

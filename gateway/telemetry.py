@@ -1,0 +1,45 @@
+"""The live state topics: `stats`, `health` and `cache` of this replica, for whoever watches."""
+
+import asyncio
+
+import msgspec
+import structlog
+
+from gateway import state
+from gateway.replica import Replica
+
+# Often enough to look alive, and a hundredth of what one event of each kind costs to encode.
+INTERVAL_S = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Telemetry:
+    """Publishes the latest state while anyone is subscribed to anything; `close` ends its task."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._task = asyncio.create_task(self._run(), name="telemetry")
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            if not self._replica.notifier.presence:
+                continue
+            try:
+                await self._publish()
+            except Exception:
+                log.exception("the live state could not be published")
+
+    async def _publish(self) -> None:
+        replica = self._replica
+        for topic, value in (
+            ("stats", state.status(replica)),
+            ("health", await state.health(replica)),
+            ("cache", state.cache(replica)),
+        ):
+            replica.notifier.publish_state(topic, replica.id, f"{topic}.changed", msgspec.json.encode(value))
