@@ -9,7 +9,7 @@ import msgspec
 WIRE_VERSION = 1
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
+class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A value, the seq it was loaded at (read in or before the load's snapshot), and its deps.
 
     `epoch` is the change log's: a seq means nothing in another one.
@@ -35,5 +35,5 @@ def decode(data: bytes) -> Record | None:
         return None
     try:
         return _decoder.decode(data[1:])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None

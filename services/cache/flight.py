@@ -39,7 +39,7 @@ class Flights(Generic[T]):
         finally:
             flight.waiting -= 1
             if flight.waiting == 0 and not flight.task.done():
-                self.doom(key)
+                self._detach(key, flight.task)
                 flight.task.cancel()
 
     def doom(self, key: str) -> None:
@@ -56,11 +56,15 @@ class Flights(Generic[T]):
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _landed(self, key: str, task: asyncio.Task[T]) -> None:
-        self._tasks.discard(task)
+    def _detach(self, key: str, task: asyncio.Task[T]) -> None:
+        """Like `doom`, for one load: `key` may be another's by now."""
         flight = self._by_key.get(key)
         if flight is not None and flight.task is task:
             del self._by_key[key]
+
+    def _landed(self, key: str, task: asyncio.Task[T]) -> None:
+        self._tasks.discard(task)
+        self._detach(key, task)
         if not task.cancelled():
             task.exception()  # every waiter may have gone; an unread error would only be noise
 

@@ -34,6 +34,7 @@ class MemoryTier(cachetools.LRUCache[str, Cell]):
 
     def keep(self, key: str, record: Record, ttl_s: float) -> None:
         if len(record.value) > self.maxsize / 16:
+            self.drop(key)  # what it would have replaced
             return
         while len(self) >= self.entries_max and key not in self:
             self.popitem()

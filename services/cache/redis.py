@@ -17,6 +17,9 @@ from services.breaker import Breaker
 
 TIMEOUT_S = 0.05
 _CONNECTIONS_MAX = 20
+# More calls at once than this go without L2: they would wait for a connection for longer than
+# `TIMEOUT_S` and look like failures of a server that is well.
+_CALLS_MAX = 200
 _PREFIX = "skillwire:main:v1:"
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,7 @@ class RedisTier:
             )
         )
         self._breaker = Breaker()
+        self._under_way = 0
         self.hits = 0
         self.misses = 0
         self.errors = 0
@@ -49,7 +53,7 @@ class RedisTier:
         return "open" if self._breaker.is_open else "on"
 
     async def get(self, key: str) -> bytes | None:
-        value = await self._call(self._client.get(_PREFIX + key)) if self._breaker.allow() else None
+        value = await self._call(self._client.get(_PREFIX + key)) if self._admits() else None
         if value is None:
             self.misses += 1
             return None
@@ -57,7 +61,7 @@ class RedisTier:
         return bytes(value)
 
     async def put(self, key: str, value: bytes, ttl_s: float) -> None:
-        if self._breaker.allow():
+        if self._admits():
             await self._call(self._client.set(_PREFIX + key, value, px=max(1, int(ttl_s * 1000))))
 
     async def ping(self) -> bool:
@@ -71,7 +75,11 @@ class RedisTier:
     async def close(self) -> None:
         await self._client.aclose()
 
+    def _admits(self) -> bool:
+        return self._under_way < _CALLS_MAX and self._breaker.allow()
+
     async def _call(self, call: "asyncio.Future[object] | object") -> bytes | None:
+        self._under_way += 1
         try:
             async with asyncio.timeout(TIMEOUT_S * 2):
                 value = await call  # type: ignore[misc]  # redis-py types commands for sync and async at once
@@ -87,6 +95,8 @@ class RedisTier:
         except asyncio.CancelledError:
             self._breaker.cancelled()
             raise
+        finally:
+            self._under_way -= 1
         if self._breaker.is_open:
             log.info("redis answers again")
         self._breaker.succeeded()

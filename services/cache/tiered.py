@@ -76,15 +76,20 @@ class TieredCache:
         if record is not None:
             self._count_refused("l1")
             self.invalidate(key)
-        record, tier = await self._flights.load(key, lambda: self._load(key, deps, ttl_s, loader))
-        return Read(record.value, tier, bound)
+        while True:
+            record, tier = await self._flights.load(key, lambda: self._load(key, deps, ttl_s, loader))
+            # The load may have begun before this call and missed a change that this caller knows of.
+            # One that begins now cannot, so there is at most one more round.
+            if record.asof >= bound.asof or self._horizon.allows(record):
+                return Read(record.value, tier, bound)
 
     async def _load(
         self, key: str, deps: tuple[str, ...], ttl_s: float, loader: Callable[[], Awaitable[bytes]]
     ) -> tuple[Record, str]:
         data = await self.second.get(key)
         found = codec.decode(data) if data is not None else None
-        if found is not None and self._horizon.allows(found):
+        # Its deps must be ours: another release may have known of fewer.
+        if found is not None and found.deps == deps and self._horizon.allows(found):
             self.stats.l2_hits += 1
             metrics.cache_reads.labels("l2").inc()
             self.memory.keep(key, found, ttl_s)

@@ -44,15 +44,20 @@ class EmbeddedValkey:
         self._lock: IO[bytes] | None = None
         self._child: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
-        runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"skillwire-{os.getuid()}"
+        self._is_up = True  # until proven otherwise: only the change is worth a log line
         name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
-        self._socket = runtime / f"{name}.sock"
+        self._socket = _runtime_dir() / f"skillwire-{os.getuid()}" / f"{name}.sock"
         self.url = f"unix://{self._socket}"
 
     async def start(self) -> bool:
         """Runs or finds the server and goes on watching it; False when it does not come up."""
-        self._socket.parent.mkdir(mode=0o700, exist_ok=True)
-        if self._socket.parent.stat().st_uid != os.getuid():
+        try:
+            self._socket.parent.mkdir(mode=0o700, exist_ok=True)
+            owner = self._socket.parent.stat().st_uid
+        except OSError as error:
+            log.warning("the runtime directory cannot be used", path=str(self._socket.parent), error=str(error))
+            return False
+        if owner != os.getuid():
             log.warning("the runtime directory belongs to somebody else", path=str(self._socket.parent))
             return False
         up = await self._ensure()
@@ -82,6 +87,17 @@ class EmbeddedValkey:
                 await self._ensure()
 
     async def _ensure(self) -> bool:
+        error = ""
+        try:
+            up = await self._run_or_find()
+        except OSError as failure:  # no such binary, no process to be had, no lock file: tried again
+            up, error = False, str(failure)
+        if up != self._is_up:
+            log.warning("the embedded valkey changed", up=up, socket=str(self._socket), error=error)
+        self._is_up = up
+        return up
+
+    async def _run_or_find(self) -> bool:
         if self._lock is None:
             self._lock = _try_lock(self._lock_path)
         if await self._answers():
@@ -105,8 +121,9 @@ class EmbeddedValkey:
         for _ in range(int(_START_S / _POLL_S)):
             if await self._answers():
                 return True
+            if self._child is not None and self._child.returncode is not None:
+                return False
             await asyncio.sleep(_POLL_S)
-        log.warning("the embedded valkey does not come up", socket=str(self._socket))
         return False
 
     async def _answers(self) -> bool:
@@ -117,6 +134,12 @@ class EmbeddedValkey:
         writer.close()
         await writer.wait_closed()
         return True
+
+
+def _runtime_dir() -> Path:
+    """The session's, unless the variable was inherited from a session that is not ours and names nothing."""
+    session = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent")
+    return session if session.is_dir() else Path(tempfile.gettempdir())
 
 
 def _try_lock(path: Path) -> IO[bytes] | None:

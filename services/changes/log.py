@@ -11,6 +11,7 @@ Measured from the sending, because a commit may follow the database's snapshot a
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ from services.ports import ChangeReader, ChangeSink, Position
 DELTA_S = 0.5
 REFRESH_TIMEOUT_S = 0.05
 STALE_MAX_S = 60.0
+# A tail that takes longer is given up and sent anew: over a dead connection its answer never comes.
+_TAIL_TIMEOUT_S = 1.0
+_REACH_POLL_S = 0.02
 _PAGE = 1000
 
 log = structlog.get_logger(__name__)
@@ -87,14 +91,7 @@ class ChangeFeed:
     async def tail(self) -> None:
         """Applies everything committed before this call. Raises `Unavailable`."""
         async with self._tailing:
-            while True:
-                sent_s = self._clock()
-                changes = await self._reader.tail(self.applied, _PAGE)
-                if changes:
-                    self._apply(changes)
-                if len(changes) < _PAGE:
-                    self.horizon_s = max(self.horizon_s, sent_s + DELTA_S)
-                    return
+            await self._catch_up()
 
     async def reach(self, seq: int, timeout_s: float) -> bool:
         """Waits until `seq` is applied; False when the time is up first."""
@@ -102,11 +99,14 @@ class ChangeFeed:
             return True
         try:
             async with asyncio.timeout(timeout_s):
-                while self.applied < seq:
-                    await self.tail()
+                while True:
+                    with contextlib.suppress(Unavailable):  # the next try, or the time limit, decides
+                        await self.tail()
+                    if self.applied >= seq:
+                        return True
+                    await asyncio.sleep(_REACH_POLL_S)
         except TimeoutError:
             return False
-        return True
 
     async def bound(self) -> Bound:
         """Makes sure that this replica is no more than `DELTA_S` behind, or says that it may be.
@@ -117,15 +117,29 @@ class ChangeFeed:
         stale = not self.is_fresh
         if stale:
             try:
-                async with asyncio.timeout(REFRESH_TIMEOUT_S):
-                    await self.tail()
+                async with asyncio.timeout(REFRESH_TIMEOUT_S), self._tailing:
+                    # Of many that wait here, the first one's tail makes all of them fresh.
+                    if not self.is_fresh:
+                        await self._catch_up()
                 stale = False
             except (TimeoutError, Unavailable):
-                pass  # answered from what is known, and labelled so
+                # Answered from what is known, and labelled so, unless another's tail has just ended.
+                stale = not self.is_fresh
         behind_s = self._clock() - self.horizon_s
         if stale and behind_s > STALE_MAX_S:
             raise Unavailable("the database has not answered for too long to answer from memory")
         return Bound(self.applied, round(max(0.0, behind_s + DELTA_S), 3), stale)
+
+    async def _catch_up(self) -> None:
+        """For whoever holds `_tailing`."""
+        while True:
+            sent_s = self._clock()
+            changes = await self._reader.tail(self.applied, _PAGE)
+            if changes:
+                self._apply(changes)
+            if len(changes) < _PAGE:
+                self.horizon_s = max(self.horizon_s, sent_s + DELTA_S)
+                return
 
     def _apply(self, changes: Sequence[Change]) -> None:
         for sink in self._sinks:
@@ -143,7 +157,8 @@ class ChangeFeed:
         failing = False
         while True:
             try:
-                await self.tail()
+                async with asyncio.timeout(_TAIL_TIMEOUT_S):
+                    await self.tail()
                 if failing:
                     log.info("the change log answers again", applied=self.applied)
                 failing = False

@@ -35,11 +35,18 @@ class LocalBlobs:
     async def put_many(self, blobs: Mapping[str, bytes]) -> None:
         loop = asyncio.get_running_loop()
         items = list(blobs.items())
-        async with asyncio.TaskGroup() as group:
-            for start in range(_WRITERS):
-                share = items[start::_WRITERS]
-                if share:
-                    group.create_task(_awaited(loop.run_in_executor(self._threads, self._put_share, share)))
+        shares = [
+            loop.run_in_executor(self._threads, self._put_share, share)
+            for start in range(_WRITERS)
+            if (share := items[start::_WRITERS])
+        ]
+        if not shares:
+            return
+        # All are waited for, also when one fails: after the answer nothing of this call is being written.
+        await asyncio.wait(shares)
+        errors = [error for share in shares if (error := share.exception()) is not None]
+        if errors:
+            raise errors[0]
 
     async def get(self, sha256: str) -> bytes:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, sha256)
@@ -63,8 +70,9 @@ class LocalBlobs:
                     os.utime(path)  # kept alive: the sweeper goes by age
                 except FileNotFoundError:
                     self._write(path, value)
-                    folders.add(path.parent)
-            for folder in folders:
+                # Also for a blob that was there: whoever renamed it may not have synced the folder yet.
+                folders.add(path.parent)
+            for folder in (*folders, self._root):
                 _sync(folder)
         except OSError as error:
             raise Unavailable(f"a blob could not be written: {error}") from error
@@ -86,6 +94,8 @@ class LocalBlobs:
             value = self._path(sha256).read_bytes()
         except FileNotFoundError as error:
             raise NotFound(f"there is no blob {sha256}") from error
+        except OSError as error:
+            raise Unavailable(f"the blob {sha256} cannot be read: {error}") from error
         if hashlib.sha256(value).hexdigest() != sha256:
             raise Unavailable(f"the blob {sha256} is damaged on disk", code="damaged")
         return value
@@ -108,14 +118,13 @@ class LocalBlobs:
         old = time.time_ns() / 1e9 - _LEFTOVER_AGE_S
         removed = 0
         for leftover in self._root.glob("*/*.tmp"):
-            if leftover.stat().st_mtime < old:
-                leftover.unlink(missing_ok=True)
-                removed += 1
+            try:
+                if leftover.stat().st_mtime < old:
+                    leftover.unlink()
+                    removed += 1
+            except FileNotFoundError:
+                continue  # its writer, in another replica, has just finished
         return removed
-
-
-async def _awaited(future: "asyncio.Future[None]") -> None:
-    await future
 
 
 def _sync(folder: Path) -> None:

@@ -39,18 +39,29 @@ class InvocationLog:
         self._store = store
         self._queue: asyncio.Queue[Invocation] = asyncio.Queue()
         self._room = asyncio.Semaphore(queue_max)
+        self._unwritten = 0
+        self._all_written = asyncio.Event()
+        self._closing = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="invocation-log")
 
     async def close(self) -> None:
-        """Flushes; the caller bounds how long it may take."""
+        """Refuses further calls, waits until those under way have ended and are written; the caller
+        bounds how long that may take, and what is not written when it is cancelled is lost."""
+        self._closing = True
         if self._task is None:
             return
-        await self._queue.join()
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        try:
+            while self._unwritten:
+                self._all_written.clear()
+                await self._all_written.wait()
+        finally:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            if self._unwritten:
+                log.error("invocations are lost: the database did not take them in time", lost=self._unwritten)
 
     @asynccontextmanager
     async def logged(
@@ -58,6 +69,7 @@ class InvocationLog:
     ) -> AsyncIterator[None]:
         """Logs the block as one invocation, however it ends. Raises `Unavailable` before the block
         when there is no room within `WAIT_S`: a call that could not be logged must not run."""
+        shown = redacted(arguments)  # now: the tool is given the same object and may change it
         await self._admit()
         started_s = monotonic_s()
         code = "cancelled"
@@ -85,17 +97,20 @@ class InvocationLog:
                     ok=not code,
                     code=code,
                     duration_ms=round((monotonic_s() - started_s) * 1000, 3),
-                    arguments=redacted(arguments),
+                    arguments=shown,
                 )
             )
 
     async def _admit(self) -> None:
+        if self._closing:
+            raise Unavailable("the service is shutting down")
         try:
             async with asyncio.timeout(WAIT_S):
                 await self._room.acquire()
         except TimeoutError as error:
             metrics.invocations_refused.inc()
             raise Unavailable("the invocation log is full; try again", code="invocation_log_full") from error
+        self._unwritten += 1
 
     async def _run(self) -> None:
         while True:
@@ -104,8 +119,10 @@ class InvocationLog:
                 batch.append(self._queue.get_nowait())
             await self._write(batch)
             for _ in batch:
-                self._queue.task_done()
                 self._room.release()
+            self._unwritten -= len(batch)
+            if not self._unwritten:
+                self._all_written.set()
 
     async def _write(self, batch: list[Invocation]) -> None:
         while True:
@@ -126,7 +143,11 @@ def _new_id() -> str:
 
 def redacted(arguments: Any) -> str:
     """JSON of the arguments without secrets, at most `ARGUMENTS_BYTES_MAX` bytes."""
-    text = msgspec.json.encode(_without_secrets(arguments))
+    try:
+        text = msgspec.json.encode(_without_secrets(arguments))
+    except (ValueError, TypeError, RecursionError) as error:
+        # Python reads JSON that cannot be written as such: half a surrogate pair, a thousand levels.
+        return f"[not shown: {type(error).__name__}]"
     if len(text) > ARGUMENTS_BYTES_MAX:
         return text[: ARGUMENTS_BYTES_MAX - 3].decode(errors="ignore") + "..."
     return text.decode()

@@ -56,7 +56,8 @@ async def publish(connection: AsyncConnection, log: ChangeWriter, draft: Draft) 
         id=draft.skill_id,
         owner=draft.owner,
         name=draft.name,
-        visibility=draft.visibility,
+        # A version that is only kept must neither expose nor hide the one that is served.
+        visibility=draft.visibility if served or before is None else before.visibility,
         status="active" if now_active else "quarantined" if draft.grade == "quarantined" else "draft",
         seq=log.next_seq,
         last_version=version.version,

@@ -116,6 +116,38 @@ invocations = Table(
     Index("invocations_by_skill", "skill_id", "id"),
 )
 
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("error_class", String(16), nullable=False),
+    Column("tool", String(64), nullable=False),
+    Column("skill", String(160), nullable=False),
+    Column("pattern", String, nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("level", String(8), nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("first_at", String(32), nullable=False),
+    Column("last_at", String(32), nullable=False),
+    Column("message", String, nullable=False),
+    Column("arguments", String, nullable=False),
+    Column("guard", String(64), nullable=False),
+    Index("incidents_by_last", "last_at", "id"),
+)
+
+solutions = Table(
+    "solutions",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("incident", String(32), nullable=False),
+    Column("text", String, nullable=False),
+    Column("author", String(64), nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("tried", Integer, nullable=False),
+    Column("worked", Integer, nullable=False),
+    Index("solutions_by_incident", "incident"),
+)
+
 vectors = Table(
     "vectors",
     metadata,

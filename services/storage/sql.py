@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, event, insert, select, text, update
+from sqlalchemy import delete, event, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -36,7 +36,7 @@ class SqlStore:
     def __init__(self, reads: AsyncEngine, writes: AsyncEngine, epoch: str) -> None:
         self._reads = reads
         self._writes = writes
-        self._epoch = epoch
+        self.epoch = epoch
         self._writer = asyncio.Lock()
 
     @classmethod
@@ -45,10 +45,7 @@ class SqlStore:
 
         Raises `Unavailable` with the reason: a database of a newer version, no permission, ...
         """
-        parsed = make_url(url)
-        if parsed.get_backend_name() != "sqlite" or not parsed.database:
-            raise Unavailable(f"the database URL must be sqlite:///PATH, not {parsed.render_as_string()}")
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        parsed = _sqlite_url(url)
         async_url = parsed.set(drivername="sqlite+aiosqlite")
         reads = create_async_engine(async_url, pool_size=4)
         writes = create_async_engine(async_url, pool_size=1, max_overflow=0)
@@ -68,21 +65,21 @@ class SqlStore:
         await self._reads.dispose()
 
     async def head(self) -> Position:
-        async with self._reading() as connection:
-            return await _head(connection, self._epoch)
+        async with self.reading() as connection:
+            return await _head(connection, self.epoch)
 
     async def tail(self, after: int, limit: int) -> list[Change]:
         table = schema.changes
         query = (
             select(table).where((table.c.ns == NAMESPACE) & (table.c.seq > after)).order_by(table.c.seq).limit(limit)
         )
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             rows = (await connection.execute(query)).all()
-        return [read_change(self._epoch, row) for row in rows]
+        return [read_change(self.epoch, row) for row in rows]
 
     async def snapshot(self) -> CatalogSnapshot:
-        async with self._reading() as connection:
-            position = await _head(connection, self._epoch)
+        async with self.reading() as connection:
+            position = await _head(connection, self.epoch)
             rows = (await connection.execute(publishing.skills_query())).all()
             streams = (await connection.execute(select(schema.streams))).all()
         skills = [publishing.read_skill(row) for row in rows]
@@ -91,40 +88,40 @@ class SqlStore:
         )
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
-        async with self._writing() as connection:
-            log = await ChangeWriter.open(connection, self._epoch)
+        async with self.writing() as connection:
+            log = await ChangeWriter.open(connection, self.epoch)
             published = [await publishing.publish(connection, log, draft) for draft in drafts]
             await log.finish()
         return published
 
     async def activate(self, skill_id: str, version: int, by: str) -> Published:
-        async with self._writing() as connection:
-            log = await ChangeWriter.open(connection, self._epoch)
+        async with self.writing() as connection:
+            log = await ChangeWriter.open(connection, self.epoch)
             published = await publishing.activate(connection, log, skill_id, version, by)
             await log.finish()
         return published
 
     async def deactivate(self, skill_id: str, by: str) -> Published:
-        async with self._writing() as connection:
-            log = await ChangeWriter.open(connection, self._epoch)
+        async with self.writing() as connection:
+            log = await ChangeWriter.open(connection, self.epoch)
             published = await publishing.deactivate(connection, log, skill_id, by)
             await log.finish()
         return published
 
     async def version(self, skill_id: str, version: int) -> Version:
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             return await publishing.read_version(connection, skill_id, version)
 
     async def versions(self, skill_id: str) -> list[Version]:
         table = schema.versions
         query = select(table.c.body).where(table.c.skill_id == skill_id).order_by(table.c.version.desc())
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             bodies = (await connection.scalars(query)).all()
         return [msgspec.json.decode(body, type=Version) for body in bodies]
 
     async def ledger(self, source: str) -> dict[str, LedgerEntry]:
         table = schema.ledger
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             rows = (await connection.execute(select(table).where(table.c.source == source))).all()
         return {
             row.path: LedgerEntry(
@@ -139,7 +136,7 @@ class SqlStore:
 
     async def note(self, entries: Sequence[LedgerEntry]) -> None:
         table = schema.ledger
-        async with self._writing() as connection:
+        async with self.writing() as connection:
             for entry in entries:
                 if entry.digest or entry.diagnostics:
                     await publishing.write_ledger(connection, entry)
@@ -150,7 +147,7 @@ class SqlStore:
 
     async def acquire_lease(self, name: str, holder: str, ttl_s: float) -> bool:
         table = schema.leases
-        async with self._writing() as connection:
+        async with self.writing() as connection:
             # The database's clock, so that replicas whose clocks differ agree on who holds it.
             now = float(await connection.scalar(text("SELECT (julianday('now') - 2440587.5) * 86400.0")) or 0.0)
             values = {"holder": holder, "until": now + ttl_s}
@@ -166,13 +163,16 @@ class SqlStore:
 
     async def release_lease(self, name: str, holder: str) -> None:
         table = schema.leases
-        async with self._writing() as connection:
+        async with self.writing() as connection:
             await connection.execute(delete(table).where((table.c.name == name) & (table.c.holder == holder)))
 
     async def record(self, invocations: Sequence[Invocation]) -> None:
+        if not invocations:
+            return
         rows = [msgspec.structs.asdict(invocation) for invocation in invocations]
-        async with self._writing() as connection:
-            await connection.execute(insert(schema.invocations), rows)
+        async with self.writing() as connection:
+            # A batch is given again when the answer to its commit was lost.
+            await connection.execute(upsert(schema.invocations).on_conflict_do_nothing(), rows)
 
     async def invocations(self, query: InvocationQuery) -> list[Invocation]:
         table = schema.invocations
@@ -183,14 +183,14 @@ class SqlStore:
             found = found.where(table.c.at >= query.since)
         if query.before is not None:
             found = found.where(table.c.id < query.before)
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             rows = (await connection.execute(found)).all()
         return [Invocation(**row._mapping) for row in rows]
 
     async def vectors(self, model: str, keys: Sequence[str]) -> dict[str, bytes]:
         table = schema.vectors
         found: dict[str, bytes] = {}
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             # 500: below every SQLite build's limit on bound parameters
             for start in range(0, len(keys), 500):
                 query = select(table.c.key, table.c.vector).where(
@@ -203,18 +203,18 @@ class SqlStore:
         if not vectors:
             return
         rows = [{"model": model, "key": key, "vector": vector} for key, vector in vectors.items()]
-        async with self._writing() as connection:
+        async with self.writing() as connection:
             await connection.execute(upsert(schema.vectors).on_conflict_do_nothing(), rows)
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
         """One snapshot of the database."""
         with _answering():
             async with self._reads.connect() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that holds the write lock from its start; committed when the block ends well."""
         with _answering():
             async with self._writer, self._writes.begin() as connection:
@@ -226,8 +226,31 @@ def _answering() -> Iterator[None]:
     """The database's trouble as the port's: `Unavailable`."""
     try:
         yield
-    except (OperationalError, PoolTimeout) as error:
-        raise Unavailable(f"the database does not answer: {error}") from error
+    except PoolTimeout as error:
+        raise Unavailable("every connection to the database is in use") from error
+    except DatabaseError as error:
+        # The driver raises the base class itself for a file that is damaged or no database; the
+        # subclasses other than OperationalError are mistakes of ours.
+        if type(error) is not DatabaseError and not isinstance(error, OperationalError):
+            raise
+        # `orig` alone: the whole error quotes the statement's parameters, and this message goes to callers.
+        raise Unavailable(f"the database does not answer: {error.orig}") from error
+
+
+def _sqlite_url(url: str) -> URL:
+    """A URL whose folder exists. Raises `Unavailable` for what this store cannot open."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise Unavailable("the database URL must be sqlite:///PATH") from error
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        raise Unavailable(f"the database URL must be sqlite:///PATH, not {parsed.render_as_string()}")
+    folder = Path(str(parsed.database)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"the folder of the database cannot be made: {error}") from error
+    return parsed
 
 
 def _begin_with(engine: AsyncEngine, statement: str) -> None:

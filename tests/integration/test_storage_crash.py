@@ -1,0 +1,64 @@
+"""A publisher that is killed leaves a whole store: what was answered is there, nothing is there by half."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.storage.blobs_local import LocalBlobs
+from services.storage.sql import SqlStore
+from tests.support.drafts import assert_chained
+
+pytestmark = pytest.mark.anyio
+
+ROUNDS = 30
+
+
+async def test_a_publisher_killed_at_any_moment_leaves_whole_versions_and_readable_blobs(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    publisher = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.publisher", tmp_path,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert publisher.stdin is not None
+    assert publisher.stdout is not None
+    rows = 0
+    try:
+        for _ in range(ROUNDS):
+            publisher.stdin.write(b"\n")
+            async with asyncio.timeout(5):
+                child = int(await publisher.stdout.readline())
+                await asyncio.sleep(chance.uniform(0.0, 0.12))  # time itself: when the kill falls is the test
+                os.kill(child, signal.SIGKILL)
+                assert await publisher.stdout.readline() == b"dead\n"
+            if (tmp_path / "store.db").exists():
+                rows = await _assert_whole(tmp_path)
+    finally:
+        publisher.stdin.close()
+        async with asyncio.timeout(5):
+            await publisher.wait()
+    assert rows > 2 * ROUNDS, "the rounds were too short to have published anything"
+
+
+async def _assert_whole(data_dir: Path) -> int:
+    store = await SqlStore.open(f"sqlite:///{data_dir}/store.db")
+    blobs = LocalBlobs(data_dir / "blobs")
+    try:
+        rows = assert_chained(data_dir / "store.db")
+        alpha, beta = await store.versions("main/alpha"), await store.versions("main/beta")
+        assert len(alpha) == len(beta)
+        listed = {entry.sha256 for version in (*alpha, *beta) for entry in version.manifest}
+        for sha256 in listed:
+            await blobs.get(sha256)
+        acknowledged = data_dir / "acknowledged"
+        # The last line may be cut: the publisher was killed while it wrote it.
+        answered = acknowledged.read_text().split("\n")[:-1] if acknowledged.exists() else []
+        assert set(answered) <= listed
+    finally:
+        await store.close()
+        await blobs.close()
+    return rows
