@@ -51,6 +51,7 @@ def create_app(
 
 
 async def _on_failure(request: Request, error: Exception) -> Response:
+    request.state.answered = error  # starlette raises it again, for the server's log
     return http_answer(error, request.state.request_id)
 
 

@@ -20,7 +20,7 @@ from gateway.auth import Authenticator
 from gateway.failures import http_answer, problem
 from gateway.origin import OriginPolicy
 from gateway.principal import Principal
-from notifier.close_codes import FORBIDDEN, UNAUTHENTICATED
+from notifier.close_codes import UNAUTHENTICATED
 from services import metrics
 from services.failures import TooLarge
 
@@ -109,7 +109,7 @@ class Edge:
         except Exception as error:
             if not status:
                 await http_answer(error, request_id)(scope, receive, send_hardened)
-            else:
+            elif scope["state"].get("answered") is not error:
                 log.exception("a request failed after its answer had begun", path=scope["path"])
         finally:
             duration_s = time.perf_counter() - scope["state"]["started"]
@@ -127,9 +127,13 @@ class Edge:
         if refusal is None:
             await self._app(scope, receive, send)
             return
+        if refusal.status_code != 401:
+            await refusal(scope, receive, send)  # as the handshake's HTTP answer
+            return
+        # A browser cannot read the answer to a refused handshake and would try again for ever.
         await receive()  # websocket.connect
-        close = UNAUTHENTICATED if refusal.status_code == 401 else FORBIDDEN
-        await send({"type": "websocket.close", "code": close.code, "reason": close.reason})
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": UNAUTHENTICATED.code, "reason": UNAUTHENTICATED.reason})
 
 
 def _bounded(receive: Receive, bytes_max: int) -> Receive:
@@ -153,4 +157,4 @@ def _too_large(bytes_max: int) -> TooLarge:
 
 
 def _query(scope: Scope) -> Mapping[str, str]:
-    return dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=50))
+    return dict(parse_qsl(scope["query_string"].decode("latin-1")))

@@ -6,6 +6,7 @@ Left to itself, uvicorn 0.54 waits for an open event stream for ever, or cuts it
 """
 
 import asyncio
+import math
 import signal
 import socket
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             server_header=False,
             # A negotiated deflate doubles the cost of a frame and its memory (research: 2x CPU, 30 to 74 KB).
             ws_per_message_deflate=False,
-            timeout_graceful_shutdown=int(settings.shutdown_grace_s),
+            timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         )
         server = DrainingServer(config, replica, push, draining)
         host, port = listener.getsockname()[:2]

@@ -26,7 +26,14 @@ def status(replica: Replica) -> dict[str, Any]:
         "subscribers": {"websocket": 0, "sse": 0, **replica.notifier.presence},
         "notices": replica.notices,
         "workers": [
-            {"pid": worker.pid, "key": worker.key.script, "calls": worker.calls, "rss_bytes": worker.rss_bytes}
+            {
+                "pid": worker.pid,
+                "key": worker.key.script,
+                "calls": worker.calls,
+                "age_s": round(worker.age_s, 1),
+                "idle": worker.is_idle,
+                "rss_bytes": worker.rss_bytes,
+            }
             for worker in replica.pool.stats()
         ],
         "search": replica.search.statistics(),

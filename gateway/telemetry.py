@@ -7,6 +7,7 @@ import structlog
 
 from gateway import state
 from gateway.replica import Replica
+from services import metrics
 
 # Often enough to look alive, and a hundredth of what one event of each kind costs to encode.
 INTERVAL_S = 2.0
@@ -33,6 +34,7 @@ class Telemetry:
             try:
                 await self._publish()
             except Exception:
+                metrics.notice_failures.labels("state").inc()
                 log.exception("the live state could not be published")
 
     async def _publish(self) -> None:

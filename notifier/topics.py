@@ -4,16 +4,14 @@ A log topic carries rows of the change log: nothing is lost, everything has an i
 topic carries the latest value of each key: a snapshot first, then conflated updates.
 """
 
-import re
 from collections.abc import Iterable
 
-LOG_TOPICS = frozenset({"skills", "tools", "config", "solutions", "upstreams", "keys"})
+LOG_TOPICS = frozenset({"skills", "tools", "solutions"})
 STATE_TOPICS = frozenset({"stats", "health", "cache", "incidents"})
 
-# A subscriber's whole set; push.md: centrifuge bounds its channels per client at the same number.
+# A subscriber's whole set: every topic there is, and some that are not.
 TOPICS_MAX = 128
 
-_RUN = re.compile(r"runs/[A-Za-z0-9_-]{1,64}")
 
 
 class UnknownTopic(ValueError):
@@ -21,7 +19,7 @@ class UnknownTopic(ValueError):
 
 
 def is_state_topic(topic: str) -> bool:
-    return topic in STATE_TOPICS or _RUN.fullmatch(topic) is not None
+    return topic in STATE_TOPICS
 
 
 def checked_topics(topics: Iterable[str]) -> frozenset[str]:
@@ -36,4 +34,4 @@ def checked_topics(topics: Iterable[str]) -> frozenset[str]:
 
 
 def _allowed() -> str:
-    return ", ".join([*sorted(LOG_TOPICS), *sorted(STATE_TOPICS), "runs/<id>"])
+    return ", ".join([*sorted(LOG_TOPICS), *sorted(STATE_TOPICS)])

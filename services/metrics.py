@@ -32,6 +32,8 @@ log_seq = _gauge("log_seq", "Newest change this replica has applied.")
 tail_failures = _counter("tail_failures_total", "Tails of the change log that failed.")
 sink_failures = _counter("sink_failures_total", "Rows a follower of the log could not apply.", "sink")
 
+notice_failures = _counter("notice_failures_total", "Notices that could not be sent, by who should have them.", "to")
+
 cache_reads = _counter("cache_reads_total", "Cached reads, by the tier that answered.", "tier")
 cache_refused = _counter("cache_refused_total", "Cached records refused because a change is newer.", "tier")
 cache_l2_errors = _counter("cache_l2_errors_total", "Calls to Redis that failed or timed out.")
@@ -52,6 +54,12 @@ worker_calls_reused = _counter("worker_calls_reused_total", "Calls answered by a
 
 invocations_logged = _counter("invocations_logged_total", "Invocation records written.")
 invocations_refused = _counter("invocations_refused_total", "Calls refused because the invocation log is full.")
+
+incidents_recorded = _counter("incidents_recorded_total", "Failed calls written as occurrences.", "error_class")
+incidents_refused = _counter("incidents_refused_total", "Failed calls not counted: too many incidents wait.")
+solution_lookups = _counter("solution_lookups_total", "Failed calls, by the solutions they were told.", "outcome")
+firewall_failures = _counter("firewall_failures_total", "Trouble of the error firewall itself that no caller was told.")
+calls_blocked = _counter("calls_blocked_total", "Calls refused because of an incident marked `block`.")
 
 index_seq = _gauge("index_seq", "Newest change the search index holds.")
 index_failures = _counter("index_failures_total", "Updates of the search index that failed and will be tried again.")

@@ -8,6 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
+# What an owner and a skill may be called; a name is at most 64 characters long.
+OWNER_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+SKILL_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]+(-[a-z0-9]+)*$"
+
 Grade = Literal["strict", "lenient", "quarantined"]
 Status = Literal["draft", "active", "inactive", "quarantined"]
 Visibility = Literal["public", "private"]

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from services.models import Change, Draft, Invocation, LedgerEntry, Published, Skill, Version
+from services.errors.nouns import Incident, IncidentQuery, KnownIncidents, Level, Solution
+from services.models import Change, Draft, Invocation, LedgerEntry, Published, Skill, Version, Visibility
 
 
 class Position(NamedTuple):
@@ -110,6 +111,44 @@ class MetadataStore(ChangeReader, Protocol):
         ...
 
     async def put_vectors(self, model: str, vectors: Mapping[str, bytes]) -> None: ...
+
+
+class IncidentStore(Protocol):
+    """Incidents, which are occurrences and no changes, and their solutions and levels, which are.
+
+    Every method raises `Unavailable` when the database does not answer.
+    """
+
+    async def record(self, incidents: Sequence[Incident]) -> list[Incident]:
+        """Adds each one's `count` to what is known of it and answers all as they are now. What a batch
+        counts is counted twice if it is given again after the answer to its commit was lost."""
+        ...
+
+    async def incident(self, incident_id: str) -> Incident:
+        """Raises `NotFound`."""
+        ...
+
+    async def incidents(self, query: IncidentQuery) -> list[Incident]: ...
+
+    async def known(self, solved_max: int) -> KnownIncidents:
+        """All marked ones; of those with solutions the `solved_max` seen last."""
+        ...
+
+    async def solutions(self, incident_ids: Sequence[str]) -> list[Solution]: ...
+
+    async def add_solution(self, solution: Solution, owner: str, visibility: Visibility) -> int:
+        """Answers the seq of its change. Raises `Conflict` when the incident has too many."""
+        ...
+
+    async def count_outcome(self, incident_id: str, solution_id: str, worked: bool) -> Solution:
+        """Raises `NotFound`."""
+        ...
+
+    async def mark(
+        self, incident_id: str, level: Level, by: str, owner: str, visibility: Visibility
+    ) -> tuple[Incident, int]:
+        """Sets the level; answers the incident and the seq of the change. Raises `NotFound`."""
+        ...
 
 
 class BlobStore(Protocol):

@@ -13,7 +13,12 @@ class Settings(BaseSettings):
     """Frozen; documented row by row in `docs/operations.md`, which a test keeps complete."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SKILLWIRE_", toml_file="skillwire.toml", frozen=True, extra="forbid", env_ignore_empty=True
+        env_prefix="SKILLWIRE_",
+        toml_file="skillwire.toml",
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # a key that is too short is still somebody's secret
     )
 
     host: str = "127.0.0.1"

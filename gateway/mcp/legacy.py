@@ -6,11 +6,16 @@ connection is taken from the session's private attribute when the client says it
 `is_supported` is checked at start; without it legacy clients are not promised the notice.
 """
 
+import asyncio
 import weakref
 
 import structlog
 from mcp.server.connection import Connection
 from mcp.server.session import ServerSession
+
+from services import metrics
+
+SEND_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -35,12 +40,19 @@ class LegacySessions:
         self._connections.add(session._connection)
 
     async def send(self, *, tools: bool, resources: bool) -> None:
-        for connection in list(self._connections):
-            try:
+        """Tells all of them at once; one that does not take it in `SEND_S` is forgotten."""
+        async with asyncio.TaskGroup() as group:
+            for connection in list(self._connections):
+                group.create_task(self._send(connection, tools, resources))
+
+    async def _send(self, connection: Connection, tools: bool, resources: bool) -> None:
+        try:
+            async with asyncio.timeout(SEND_S):
                 if tools:
                     await connection.send_tool_list_changed()
                 if resources:
                     await connection.send_resource_list_changed()
-            except Exception:
-                self._connections.discard(connection)
-                log.exception("a legacy session could not be told of a change")
+        except Exception:
+            self._connections.discard(connection)
+            metrics.notice_failures.labels("mcp-legacy").inc()
+            log.exception("a legacy session could not be told of a change")

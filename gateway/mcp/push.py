@@ -9,6 +9,7 @@ from mcp.shared.subscriptions import ResourcesListChanged, ResourceUpdated, Tool
 
 from gateway.mcp import uris
 from gateway.mcp.legacy import LegacySessions
+from services import metrics
 from services.models import Change
 
 # At most one notice of a kind in this time; the first of a burst goes out at once.
@@ -57,6 +58,7 @@ class McpPush:
             try:
                 await self._send()
             except Exception:
+                metrics.notice_failures.labels("mcp").inc()
                 log.exception("a notice could not be sent to MCP clients")
             await asyncio.sleep(QUIET_S)
 

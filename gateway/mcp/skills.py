@@ -107,7 +107,6 @@ class SkillResources:
         _, version, path = await self._resolve(context, params.uri)
         owner, name = parsed.skill_id.split("/")
         principal = principal_of(context)
-        principal.require("read")
         operation = Context(self._replica, principal, principal.caller("mcp"))
         with answering():
             try:
@@ -123,8 +122,10 @@ class SkillResources:
         parsed = uris.parse(uri)
         if parsed is None:
             raise unknown_resource(uri)
-        sees = principal_of(context).viewer.sees
+        principal = principal_of(context)
+        sees = principal.viewer.sees
         with answering():
+            principal.require("read")
             await self._replica.current()
             for last_try in (False, True):
                 try:
@@ -139,7 +140,8 @@ class SkillResources:
 
     def _served(self, context: RequestContext) -> list[Skill]:
         principal = principal_of(context)
-        principal.require("read")
+        with answering():
+            principal.require("read")
         return list(self._replica.view.served(principal.viewer.sees))
 
 

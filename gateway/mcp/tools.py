@@ -1,4 +1,4 @@
-"""Tools over MCP: the packages' own, and four stable ones for clients that cache their list."""
+"""Tools over MCP: the packages' own, and five stable ones for clients that cache their list."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -11,15 +11,16 @@ from pydantic import Field
 from gateway.mcp import uris
 from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, principal_of
 from gateway.mcp.skills import DIGEST_META, VERSION_META
-from gateway.operations import search, skills, tools
+from gateway.operations import incidents, search, skills, tools
 from gateway.operations.table import Context, JsonObject, Params, parse
 from gateway.replica import Replica
 from services.failures import NotFound, ServiceError
+from services.models import SKILL_ID_PATTERN
 from services.skills.tools import CallableTool
 
 
 class LoadSkill(Params):
-    skill: str = Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$", description="The id that search_skills gave, `owner/name`.")
+    skill: str = Field(pattern=SKILL_ID_PATTERN, description="The id that search_skills gave, `owner/name`.")
     version: int | None = Field(None, ge=1, description="The active version when absent.")
 
 
@@ -71,6 +72,10 @@ async def _call_tool(context: Context, params: CallByName) -> Any:
     return msgspec.json.decode((await tools.call_tool(context, call)).data)
 
 
+async def _check_operation(context: Context, params: incidents.CheckOperation) -> Any:
+    return msgspec.json.decode((await incidents.check_operation(context, params)).data)
+
+
 META_TOOLS = {
     "search_skills": MetaTool(
         "Find skills for a task, by meaning. `token_budget` bounds what the answer costs.",
@@ -80,6 +85,11 @@ META_TOOLS = {
     "load_skill": MetaTool("The instructions of a skill, its files and its tools.", LoadSkill, _load_skill),
     "read_skill_file": MetaTool("A file of a skill.", ReadSkillFile, _read_skill_file),
     "call_tool": MetaTool("Call a tool of a skill by its name.", CallByName, _call_tool),
+    "check_operation": MetaTool(
+        "Whether a call is known to fail: `none`, `warning` or `block`, with what helped before.",
+        incidents.CheckOperation,
+        _check_operation,
+    ),
 }
 _META_LISTED = [
     {"name": name, "description": tool.description, "inputSchema": tool.params.model_json_schema()}
@@ -99,8 +109,8 @@ class ToolHandlers:
         params: types.PaginatedRequestParams | None,  # noqa: ARG002  # one page holds all
     ) -> dict[str, Any]:
         principal = principal_of(context)
-        principal.require("read")
         with answering():
+            principal.require("read")
             await self._replica.current()
         listed = [_listed(tool) for tool in self._replica.tools.listed(principal.viewer.sees)]
         return cacheable(context, {"tools": [*_META_LISTED, *listed]})
@@ -147,6 +157,13 @@ def _failed(error: ServiceError) -> dict[str, Any]:
     """A failed call is a result that the model reads, with a code for programs."""
     text = f"{error.message} (code: {error.code})"
     meta = {"dev.skillwire/code": error.code}
+    if "incident" in error.facts:
+        known = msgspec.to_builtins(error.facts.get("known_solutions", []))
+        meta |= {"dev.skillwire/incident": error.facts["incident"], "dev.skillwire/known_solutions": known}
+        text += "".join(
+            f"\nKnown solution ({each['match']}, worked {each['worked']} of {each['tried']} times): {each['text']}"
+            for each in known
+        )
     return {"content": [{"type": "text", "text": text}], "isError": True, "_meta": meta, **COMPLETE}
 
 

@@ -1,8 +1,8 @@
 """Skills: reading them, their versions and files; publishing, rolling back, deleting."""
 
-import asyncio
 import base64
 import binascii
+import hashlib
 from typing import Any
 
 import msgspec
@@ -10,7 +10,6 @@ from pydantic import Field
 
 from gateway.envelope import Reply, cached, page, reply
 from gateway.operations.table import (
-    OWNER,
     PAGE_MAX,
     SEQ_MAX,
     Context,
@@ -20,8 +19,9 @@ from gateway.operations.table import (
     VersionParams,
     fingerprint,
 )
-from services.failures import Invalid, NotFound
-from services.models import Published, Skill, Version
+from services.failures import Invalid
+from services.models import OWNER_PATTERN, Published, Skill, Version
+from services.skills.catalog import served_file
 from services.skills.view import summary
 
 _DETAIL_TTL_S = 300.0
@@ -32,12 +32,12 @@ class ListSkills(Params):
     limit: int = Field(50, ge=1, le=PAGE_MAX)
     cursor: str = Field("", max_length=200, description="`next_cursor` of the page before.")
     status: str | None = Field(None, pattern="^(draft|active|inactive|quarantined)$")
-    owner: str | None = Field(None, pattern=OWNER)
+    owner: str | None = Field(None, pattern=OWNER_PATTERN)
 
 
 class Publish(Params):
     zip: str = Field(description="The package as a zip file, in base64.")
-    owner: str = Field("main", pattern=OWNER)
+    owner: str = Field("main", pattern=OWNER_PATTERN)
     activate: bool = True
     if_match: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The digest to replace.")
 
@@ -109,10 +109,17 @@ async def list_versions(context: Context, params: SkillParams) -> Reply:
 
 
 async def get_version(context: Context, params: VersionParams) -> Reply:
-    sees = context.principal.viewer.sees
-    skill, version = await context.replica.catalog.version(params.skill_id, params.version, sees)
-    body = {**_version(version, skill), "frontmatter": version.frontmatter, "diagnostics": version.diagnostics}
-    return reply(body, await context.replica.current(), etag=f"{version.digest}-{skill.seq}")
+    replica = context.replica
+    skill = replica.view.get(params.skill_id, context.principal.viewer.sees)
+
+    async def load() -> bytes:
+        now, version = await replica.catalog.version(skill.id, params.version, lambda _: True)
+        more = {"frontmatter": version.frontmatter, "diagnostics": version.diagnostics}
+        return msgspec.json.encode({**_version(version, now), **more})
+
+    key = f"version:{skill.id}@{params.version}"
+    read = await replica.cache.get_or_load(key, (f"skill:{skill.id}",), _DETAIL_TTL_S, load)
+    return cached(read, etag=f"version-{skill.id}-{params.version}-{skill.seq}")
 
 
 def _version(version: Version, skill: Skill) -> dict[str, Any]:
@@ -144,14 +151,16 @@ async def file_bytes(context: Context, params: ReadFile) -> tuple[Version, bytes
     replica = context.replica
     sees = context.principal.viewer.sees
     _, version = await replica.catalog.version(params.skill_id, params.version, sees)
-    entry = next((entry for entry in version.manifest if entry.path == params.path), None)
-    if entry is None:
-        raise NotFound(f"version {version.version} of {params.skill_id} has no file {params.path!r}", path=params.path)
+    entry = served_file(version, params.path)
 
     async def load() -> bytes:
-        return (await replica.catalog.file(version, params.path))[1]
+        return await replica.catalog.blob(entry)
 
     read = await replica.cache.get_or_load(f"blob:{entry.sha256}", (), _DETAIL_TTL_S, load)
+    if read.tier == "l2" and hashlib.sha256(read.value).hexdigest() != entry.sha256:
+        # Whoever can write to Redis must not be able to change what a digest stands for.
+        replica.cache.invalidate(f"blob:{entry.sha256}")
+        return version, await load()
     return version, read.value
 
 
@@ -185,9 +194,9 @@ async def delete_skill(context: Context, params: SkillParams) -> Reply:
 
 
 async def written(context: Context, published: Published) -> Reply:
-    """The answer to a write, given once this replica shows it, so that the caller reads its own write."""
-    async with asyncio.timeout(_WRITE_SEEN_S * 2):
-        await context.replica.feed.reach(published.seq, _WRITE_SEEN_S)
+    """The answer to a write. It waits, at most `_WRITE_SEEN_S`, until this replica shows the change, so
+    that the caller reads its own write here."""
+    await context.replica.feed.reach(published.seq, _WRITE_SEEN_S)
     return reply(published, seq=published.seq)
 
 

@@ -16,9 +16,8 @@ from gateway.principal import Principal, Scope
 from gateway.replica import Replica
 from services.caller import Caller
 from services.failures import Invalid
+from services.models import NAME_PATTERN, OWNER_PATTERN
 
-OWNER = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
-NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SEQ_MAX = 2**53
 PAGE_MAX = 500
 
@@ -68,8 +67,8 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(_is_text)]
 
 
 class SkillParams(Params):
-    owner: str = Field(pattern=OWNER, description="The skill's owner.", examples=["main"])
-    name: str = Field(pattern=NAME, max_length=64, description="The skill's name.", examples=["hello-world"])
+    owner: str = Field(pattern=OWNER_PATTERN, description="The skill's owner.", examples=["main"])
+    name: str = Field(pattern=NAME_PATTERN, max_length=64, description="The skill's name.", examples=["hello-world"])
 
     @property
     def skill_id(self) -> str:

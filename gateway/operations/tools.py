@@ -36,8 +36,8 @@ async def list_tools(context: Context, _: NoParams) -> Reply:
     source = await context.replica.current()
     listed = context.replica.tools.listed(context.principal.viewer.sees)
     lines = [msgspec.json.encode(_tool(tool)) for tool in listed]
-    revision = context.replica.tools.revision
-    return Reply(page(lines, None, revision=revision), source, etag=f"tools-{context.replica.view.revision}")
+    data = page(lines, None, revision=context.replica.tools.revision)
+    return Reply(data, source, etag=f"tools-{context.replica.view.revision}-{context.principal.id}")
 
 
 def _tool(tool: CallableTool) -> dict[str, Any]:

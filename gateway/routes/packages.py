@@ -9,10 +9,11 @@ from starlette.responses import Response
 from gateway.auth import TICKET_S
 from gateway.envelope import http_response, reply
 from gateway.operations.skills import ReadFile, file_bytes, publish_zip
-from gateway.operations.table import NAME, OWNER, SEQ_MAX
+from gateway.operations.table import SEQ_MAX
 from gateway.replica import Replica
 from gateway.routes.rest import PREFIX, PROBLEMS, Envelope, context_of
 from services.failures import Invalid
+from services.models import NAME_PATTERN, OWNER_PATTERN
 from services.skills.manifest import DIGEST
 
 # Types of their own for what skills are made of; a script must never be one a browser runs.
@@ -35,7 +36,7 @@ def packages_router(replica: Replica) -> APIRouter:
     async def publish(
         request: Request,
         file: Annotated[UploadFile, File(description="The package as a zip file.")],
-        owner: Annotated[str, Form(pattern=OWNER)] = "main",
+        owner: Annotated[str, Form(pattern=OWNER_PATTERN)] = "main",
         activate: Annotated[bool, Form()] = True,
         if_match: Annotated[str | None, Header(description='The digest to replace, as `"sha256:..."`.')] = None,
     ) -> Response:
@@ -55,8 +56,8 @@ def packages_router(replica: Replica) -> APIRouter:
     )
     async def read_file(
         request: Request,
-        owner: Annotated[str, Path(pattern=OWNER)],
-        name: Annotated[str, Path(pattern=NAME, max_length=64)],
+        owner: Annotated[str, Path(pattern=OWNER_PATTERN)],
+        name: Annotated[str, Path(pattern=NAME_PATTERN, max_length=64)],
         path: Annotated[str, Path(max_length=255)],
         version: Annotated[int | None, Query(ge=1, le=SEQ_MAX)] = None,
     ) -> Response:

@@ -29,7 +29,8 @@ def probes_router(replica: Replica, draining: Draining) -> APIRouter:
         if draining.started:
             return PlainTextResponse("draining", 503)
         check = await state.database(replica)
-        return PlainTextResponse(check.status, 200 if check.status == "ok" else 503)
+        # Degraded still answers, labelled stale: taking every replica out at once would help nobody.
+        return PlainTextResponse(check.status, 503 if check.status == "down" else 200)
 
     @router.get("/health")
     async def health() -> Response:

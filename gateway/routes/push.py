@@ -9,6 +9,7 @@ from gateway.failures import rpc_error
 from gateway.operations.table import Context, Operation, parse
 from gateway.principal import Principal
 from gateway.replica import Replica
+from notifier.close_codes import FORBIDDEN
 from notifier.rpc import Command, RpcCall, RpcRegistry
 from notifier.sse import sse_response
 from notifier.topics import UnknownTopic
@@ -44,6 +45,10 @@ def push_router(replica: Replica, rpc: RpcRegistry) -> APIRouter:
     @router.websocket("/ws")
     async def websocket(socket: WebSocket) -> None:
         principal = socket.state.principal
+        if "read" not in principal.scopes:
+            await socket.accept()
+            await socket.close(FORBIDDEN.code, FORBIDDEN.reason)
+            return
         await serve_websocket(socket, replica.notifier, rpc, principal.viewer, principal)
 
     @router.api_route(

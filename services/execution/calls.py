@@ -9,6 +9,7 @@ import msgspec
 
 from services import metrics
 from services.caller import Caller
+from services.errors.firewall import ErrorFirewall
 from services.execution.runner import Runner
 from services.skills.tools import ToolView
 from services.storage.invocations import InvocationLog
@@ -31,11 +32,17 @@ class ToolCalls:
     """`call` for every edge."""
 
     def __init__(
-        self, tools: ToolView, runner: Runner, invocations: InvocationLog, allowed_owners: frozenset[str]
+        self,
+        tools: ToolView,
+        runner: Runner,
+        invocations: InvocationLog,
+        firewall: ErrorFirewall,
+        allowed_owners: frozenset[str],
     ) -> None:
         self._tools = tools
         self._runner = runner
         self._invocations = invocations
+        self._firewall = firewall
         self._allowed_owners = allowed_owners
 
     async def call(self, name: str, arguments: dict[str, Any], caller: Caller) -> CallAnswer:
@@ -45,7 +52,10 @@ class ToolCalls:
         outcome = "failed"
         try:
             with metrics.tool_call_seconds.time():
-                async with self._invocations.logged(caller, tool.name, tool.skill, tool.version, arguments):
+                async with (
+                    self._invocations.logged(caller, tool.name, tool.skill, tool.version, arguments),
+                    self._firewall.guarding(tool, arguments, caller.sees),
+                ):
                     answer = await self._runner.run(
                         tool.spec,
                         tool.version,

@@ -226,7 +226,7 @@ class WorkerPool:
             worker.kill("load_failed")
             raise _load_failed(ready.error, job)
         worker.is_ready = True
-        _logger.debug("worker_ready", pid=worker.pid, digest=job.digest, load_ms=ready.load_ms)
+        _logger.debug("worker ready", pid=worker.pid, digest=job.digest, load_ms=ready.load_ms)
 
     async def _obtain(self, tenant: str, key: WorkerKey) -> WorkerProcess:
         """A worker that is ours until `_give_back`: warm, or with its process yet to be started."""

@@ -97,7 +97,7 @@ class Sandbox:
         else:
             self.available = status == 0 and out == "holds"
             self.reason = "" if self.available else f"bubblewrap does not hold here (status {status}): {out[-500:]}"
-        _logger.info("sandbox_probed", available=self.available, reason=self.reason, version=self.version)
+        _logger.info("sandbox probed", available=self.available, reason=self.reason, version=self.version)
 
     def argv(self, package_dir: Path, *, network: bool) -> list[str]:
         """What to put before a worker's command line; the worker itself stands at `WORKER_PATH`."""

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 import traceback
+import typing
 from pathlib import Path
 
 PACKAGE = Path("/skill")
@@ -109,7 +110,7 @@ def allow_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (used, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def load(script: str) -> dict:  # type: ignore[type-arg]  # a module's globals
+def load(script: str) -> dict[str, object]:
     """Runs a script as a module of its own; its folder is importable, as with `python x.py`."""
     path = PACKAGE / script
     sys.path.insert(0, str(path.parent))
@@ -122,14 +123,14 @@ def load(script: str) -> dict:  # type: ignore[type-arg]  # a module's globals
     return vars(module)
 
 
-def call_function(names: dict, name: str, arguments: dict) -> object:  # type: ignore[type-arg]
+def call_function(names: dict[str, object], name: str, arguments: dict[str, object]) -> object:
     function = names.get(name)
     if not callable(function):
         raise ToolError("no_function", f"the script has no function {name!r}")
     return function(arguments)
 
 
-def run_process(argv: list, arguments: dict) -> tuple:  # type: ignore[type-arg]
+def run_process(argv: list[str], arguments: dict[str, object]) -> tuple[object, str]:
     """Runs one process to its end and answers its result and what it wrote to stderr.
 
     Its streams are memory files, so a child that floods one meets RLIMIT_FSIZE and never us.
@@ -187,7 +188,7 @@ def encode_result(result: object) -> bytes:
     return encoded
 
 
-def describe(error: BaseException) -> dict:  # type: ignore[type-arg]
+def describe(error: BaseException) -> dict[str, object]:
     """An exception as the parent sees it; frames of this file are left out of the traceback."""
     code = error.code if isinstance(error, ToolError) else "tool_failed"
     if isinstance(error, MemoryError):
@@ -200,7 +201,7 @@ def describe(error: BaseException) -> dict:  # type: ignore[type-arg]
     return {"code": code, "type": type(error).__name__, "message": message, "traceback": shown}
 
 
-def answer_call(frame: dict, names: dict, sink: CappedSink) -> bytes:  # type: ignore[type-arg]
+def answer_call(frame: dict[str, typing.Any], names: dict[str, object], sink: CappedSink) -> bytes:
     """Runs one call and answers its frame; whatever the tool raises ends here."""
     began = time.perf_counter()
     logs = ""

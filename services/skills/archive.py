@@ -8,6 +8,7 @@ disk; sizes are counted while inflating, never believed.
 
 import stat
 import zipfile
+import zlib
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import IO
@@ -18,32 +19,56 @@ from services.skills.package import FILES_MAX, PACKAGE_BYTES_MAX, Package, from_
 _CHUNK = 64 * 1024
 # Deflate reaches about 1,030 at the very best; text reaches 10.
 _RATIO_MAX = 200
+# bzip2 and LZMA are inflated by `zipfile` without a bound on what one chunk may become.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# Every entry of the directory begins with these four bytes, whatever counts the archive states. The
+# bound leaves room for folders, and for office files that are stored as they are and have some of their own.
+_ENTRY_SIGNATURE = b"PK\x01\x02"
+_ENTRIES_MAX = 8 * FILES_MAX
+_LOCAL_HEADER_BYTES = 30
+
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    OverflowError,
+    ValueError,
+)
 
 
 def read_zip(data: bytes) -> Package:
     """The package in a zip, at its root or in its single top folder. Raises `Invalid` or `TooLarge`."""
+    # Before `zipfile` sees it: a million entries would cost it ten seconds and half a gigabyte.
+    if data.count(_ENTRY_SIGNATURE) > _ENTRIES_MAX:
+        raise TooLarge(f"the zip holds far more than {FILES_MAX} files, which is the most")
     try:
         archive = zipfile.ZipFile(BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
         raise Invalid(f"this is not a readable zip file: {error}") from error
     with archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-        _check(entries, len(data))
+        entries = [entry for entry in archive.infolist() if not entry.orig_filename.endswith("/")]
+        _check_sizes(entries, len(data))
+        _check_names(entries)
         files: dict[str, bytes] = {}
         total = 0
         for entry in entries:
             try:
                 with archive.open(entry) as stream:
                     content = _inflate(stream, PACKAGE_BYTES_MAX - total)
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
-                raise Invalid(f"the entry {entry.filename!r} cannot be read: {error}") from error
+            except _UNREADABLE as error:
+                raise Invalid(f"the entry {_name(entry)} cannot be read: {error}") from error
+            if len(content) != entry.file_size:
+                raise Invalid(f"the entry {_name(entry)} is not of the size it states")
             total += len(content)
             files[entry.filename] = content
     folder, files = _strip_top_folder(files)
     return from_files(files, folder)
 
 
-def _check(entries: list[zipfile.ZipInfo], archive_bytes: int) -> None:
+def _check_sizes(entries: list[zipfile.ZipInfo], archive_bytes: int) -> None:
     if not entries:
         raise Invalid("the zip file is empty")
     if len(entries) > FILES_MAX:
@@ -56,16 +81,29 @@ def _check(entries: list[zipfile.ZipInfo], archive_bytes: int) -> None:
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         if entry.header_offset < end:
-            raise Invalid(f"the entry {entry.filename!r} overlaps another")
-        end = entry.header_offset + entry.compress_size
+            raise Invalid(f"the entry {_name(entry)} overlaps another")
+        end = entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size
+        if end > archive_bytes:
+            raise Invalid(f"the entry {_name(entry)} reaches beyond the end of the archive")
+
+
+def _check_names(entries: list[zipfile.ZipInfo]) -> None:
     for entry in entries:
-        if problem := path_problem(entry.filename):
-            raise Invalid(f"the path {entry.filename!r} is not allowed: {problem}")
+        # The name as it stands in the archive: `filename` ends at the first NUL.
+        if problem := path_problem(entry.orig_filename):
+            raise Invalid(f"the path {_name(entry)} is not allowed: {problem}")
+        if entry.compress_type not in _METHODS:
+            raise Invalid(f"the entry {_name(entry)} is compressed by a method other than deflate")
         mode = entry.external_attr >> 16
         if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            raise Invalid(f"the entry {entry.filename!r} is not a regular file")
+            raise Invalid(f"the entry {_name(entry)} is not a regular file")
     if twin := twins([entry.filename for entry in entries]):
-        raise Invalid(f"two entries are called {twin!r} or differ only in case or Unicode form")
+        raise Invalid(f"the path {twin!r} stands twice, as a file and a folder, or differs from another only in form")
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """As shown in an error; names in an archive may be 64 KB long."""
+    return repr(entry.orig_filename[:100])
 
 
 def _inflate(stream: IO[bytes], room: int) -> bytes:

@@ -7,12 +7,13 @@ store's immutable versions.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
 from services import metrics
-from services.changes.log import ChangeFeed
 from services.caller import Sees
+from services.changes.log import ChangeFeed
 from services.failures import Forbidden, Invalid, NotFound
 from services.models import Diagnostic, Draft, FileEntry, LedgerEntry, Published, Skill, Version
 from services.ports import BlobStore, MetadataStore
@@ -84,13 +85,21 @@ class Catalog:
         return published
 
     async def forget(self, source: str, path: str, skill_id: str | None) -> None:
-        """A watched package is gone: its ledger entry goes, and its skill out of service."""
-        skill = self.view.find(skill_id) if skill_id else None
-        if skill is not None and skill.active is not None and skill.active.source == source:
-            await self._store.deactivate(skill.id, "watcher")
-            self._feed.kick()
+        """A watched package is gone: its ledger entry goes, and its skill, if given, out of service."""
+        if skill_id is not None:
+            await self.retire(source, skill_id)
         # Last: after a crash in between, the next scan finds the entry and does this again.
         await self._store.note([LedgerEntry(source, path, "", None, ())])
+
+    async def retire(self, source: str, skill_id: str) -> None:
+        """Takes a skill out of service that no package of this watched folder gives any more; one
+        whose active version came from elsewhere stays."""
+        await self._feed.tail()  # what was published a moment ago must be seen, or it would stay for ever
+        skill = self.view.find(skill_id)
+        if skill is not None and skill.active is not None and skill.active.source == source:
+            with suppress(NotFound):  # somebody deleted it meanwhile
+                await self._store.deactivate(skill.id, "watcher")
+            self._feed.kick()
 
     async def versions(self, skill_id: str, sees: Sees) -> list[Version]:
         self.view.get(skill_id, sees)
@@ -107,12 +116,9 @@ class Catalog:
             return skill, skill.active
         return skill, await self._store.version(skill_id, number)
 
-    async def file(self, version: Version, path: str) -> tuple[FileEntry, bytes]:
-        """One file's verified bytes. Raises `NotFound`; quarantined content is never given out."""
-        if version.grade == "quarantined":
-            raise Forbidden("this version is quarantined; its files are not served", code="quarantined")
-        entry = find_file(version, path)
-        return entry, await self._blobs.get(entry.sha256)
+    async def blob(self, entry: FileEntry) -> bytes:
+        """A file's verified bytes; ask `served_file` first whether it may be given out."""
+        return await self._blobs.get(entry.sha256)
 
     async def store_blobs(self, packages: Sequence[Package]) -> None:
         await self._blobs.put_many(
@@ -128,8 +134,10 @@ class Catalog:
         return published
 
 
-def find_file(version: Version, path: str) -> FileEntry:
-    """Raises `NotFound`."""
+def served_file(version: Version, path: str) -> FileEntry:
+    """Raises `NotFound`, and `Forbidden` for a quarantined version, whose content is never given out."""
+    if version.grade == "quarantined":
+        raise Forbidden("this version is quarantined; its files are not served", code="quarantined")
     for entry in version.manifest:
         if entry.path == path:
             return entry

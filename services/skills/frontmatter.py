@@ -1,18 +1,24 @@
 """YAML frontmatter of a SKILL.md, read so that hostile bytes cost little and never surprise.
 
-Any bytes give a mapping of JSON values or `FrontmatterError`. Anchors and aliases are refused
-(nine levels of them are a gigabyte of JSON), as is nesting beyond 32 and text beyond 16 KiB.
-Dates stay the text they were: `2026-01-00` is a valid scalar and no valid date.
+Any text gives a mapping of JSON values or `FrontmatterError`. Anchors and aliases are refused
+(nine levels of them are a gigabyte of JSON), as are tags, keys that stand twice, nesting beyond
+32 and text beyond 16 KiB. Only what JSON writes too becomes a number, a truth value or null;
+every other scalar stays the text it was: PyYAML's own rules make 750 of `12:30` and `true` of
+`on`, and raise `ValueError` for `2026-01-00` and `KeyError` for `!!bool maybe`.
 """
 
 import math
+import re
 from typing import Any
 
 import yaml
 
 FRONTMATTER_BYTES_MAX = 16 * 1024
 DEPTH_MAX = 32
-_INT_DIGITS_MAX = 15  # beyond 2**53 a JSON reader in JavaScript sees another number
+
+_OPENING = re.compile(r"---[ \t]*\n")
+_CLOSING = re.compile(r"^---[ \t]*$", re.MULTILINE)
+_TAG = "tag:yaml.org,2002:"
 
 
 class FrontmatterError(Exception):
@@ -26,39 +32,48 @@ class FrontmatterError(Exception):
 
 
 class _Loader(yaml.CSafeLoader):
-    """Safe loading without the timestamp type."""
+    """Composes nodes; their values are made here, not by PyYAML's constructors."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # the base class's own shape
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
+for _name, _pattern, _first in (
+    ("null", r"(?:~|null|Null|NULL|)\Z", ["~", "n", "N", ""]),
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)\Z", list("tTfF")),
+    # 15 digits: beyond 2**53 a JSON reader in JavaScript sees another number
+    ("int", r"[-+]?(?:0|[1-9][0-9]{0,14})\Z", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)\Z",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(_pattern), _first)
 
 
 def split(text: str) -> tuple[str, str]:
     """The frontmatter's YAML and the body after it. Raises `FrontmatterError` when there is none."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    if not text.startswith("---\n"):
+    opening = _OPENING.match(text)
+    if opening is None:
         raise FrontmatterError(
             "SKILL.md does not start with frontmatter",
             1,
             "begin the file with a line `---`, `name:` and `description:`",
         )
-    end = text.find("\n---", 3)
-    while end != -1 and text[end + 4 : end + 5] not in ("", "\n", " "):
-        end = text.find("\n---", end + 4)
-    if end == -1:
+    closing = _CLOSING.search(text, opening.end())
+    if closing is None:
         raise FrontmatterError("the frontmatter is not closed", 1, "end it with a line `---`")
-    return text[4 : end + 1], text[end + 4 :].lstrip("\n")
+    return text[opening.end() : closing.start()], text[closing.end() :].lstrip("\n")
 
 
 def parse(source: str) -> dict[str, Any]:
     """The frontmatter as JSON values, all fields kept. Raises `FrontmatterError`."""
-    if len(source.encode()) > FRONTMATTER_BYTES_MAX:
+    if len(source.encode(errors="surrogatepass")) > FRONTMATTER_BYTES_MAX:
         raise FrontmatterError(f"the frontmatter is over {FRONTMATTER_BYTES_MAX} bytes", 1, "move text into the body")
     try:
         _refuse_bombs(source)
-        value = yaml.load(source, _Loader)  # _Loader is a SafeLoader
+        root = yaml.compose(source, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         # + 2: marks count from 0, and the opening `---` is line 1 of the file
@@ -67,11 +82,17 @@ def parse(source: str) -> dict[str, Any]:
             mark.line + 2 if mark else None,
             "quote values that hold a colon or start with a special character",
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeEncodeError) as error:
         raise FrontmatterError(f"broken YAML: {error}", 1) from error
-    if not isinstance(value, dict):
+    if not isinstance(root, yaml.MappingNode):
         raise FrontmatterError("the frontmatter is not a mapping", 2, "write `key: value` lines")
-    return {str(key): _jsonable(item) for key, item in value.items()}
+    return _mapping(root)
+
+
+def line_of(source: str, key: str) -> int | None:
+    """The line in the file on which a top-level key of the frontmatter stands, None when it is not there."""
+    found = re.search(rf"^{re.escape(key)}[ \t]*:", source, re.MULTILINE)
+    return source.count("\n", 0, found.start()) + 2 if found else None
 
 
 def _refuse_bombs(source: str) -> None:
@@ -80,6 +101,8 @@ def _refuse_bombs(source: str) -> None:
         line = event.start_mark.line + 2 if event.start_mark else None
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise FrontmatterError("YAML anchors and aliases are not allowed", line, "write the value out")
+        if getattr(event, "tag", None) not in (None, "!", f"{_TAG}str"):
+            raise FrontmatterError("YAML tags are not allowed", line, "write the value without it")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEPTH_MAX:
@@ -88,15 +111,34 @@ def _refuse_bombs(source: str) -> None:
             depth -= 1
 
 
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) < 10**_INT_DIGITS_MAX else str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    return str(value)
+def _mapping(node: yaml.MappingNode) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 2
+        if not isinstance(key, yaml.ScalarNode):
+            raise FrontmatterError("a key is not text", line, "write `key: value` lines")
+        if key.value in values:
+            # Readers differ in which of the two they take, and some refuse the file.
+            raise FrontmatterError(f"the key {key.value[:64]!r} stands twice", line, "remove one of them")
+        values[key.value] = _value(value)
+    return values
+
+
+def _value(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item) for item in node.value]
+    text: str = node.value
+    match node.tag.removeprefix(_TAG):
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return int(text)
+        case "float":
+            number = float(text)
+            return number if math.isfinite(number) else text
+        case _:
+            return text

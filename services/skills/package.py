@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -28,6 +28,9 @@ PATH_DEPTH_MAX = 16
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 NAME_LENGTH_MAX = 64
 DESCRIPTION_LENGTH_MAX = 1024
+# Checking a schema costs about 180 us a property: this much JSON is a second and a half at the very worst.
+TOOLS_JSON_BYTES_MAX = 64 * 1024
+DIAGNOSTICS_MAX = 100
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 # What editors and operating systems leave behind; never part of a package.
@@ -81,55 +84,68 @@ class Package(msgspec.Struct, frozen=True):
 
 
 class _Judge:
-    """Collects diagnostics; the worst of them decides the grade."""
+    """Collects diagnostics, the first `DIAGNOSTICS_MAX`; the worst of all decides the grade."""
 
     def __init__(self) -> None:
         self.found: list[Diagnostic] = []
+        self.grade: Grade = "strict"
 
     def quarantine(self, message: str, path: str = "", line: int | None = None, hint: str = "") -> None:
-        self.found.append(Diagnostic("error", message, path, line, hint))
+        self.grade = "quarantined"
+        self._keep(Diagnostic("error", message, path, line, hint))
 
     def warn(self, message: str, path: str = "", line: int | None = None, hint: str = "") -> None:
-        self.found.append(Diagnostic("warning", message, path, line, hint))
+        if self.grade == "strict":
+            self.grade = "lenient"
+        self._keep(Diagnostic("warning", message, path, line, hint))
 
-    @property
-    def grade(self) -> Grade:
-        severities = {diagnostic.severity for diagnostic in self.found}
-        if "error" in severities:
-            return "quarantined"
-        return "lenient" if "warning" in severities else "strict"
+    def _keep(self, diagnostic: Diagnostic) -> None:
+        # A folder may hold a million links; what is kept of it goes into the change log.
+        if len(self.found) < DIAGNOSTICS_MAX:
+            self.found.append(diagnostic)
 
 
 def path_problem(path: str) -> str | None:
     """Why a path may not stand in a package, or None."""
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in path):
+        return "holds control characters or is not UTF-8"
     parts = path.split("/")
     if not path or len(path.encode()) > PATH_LENGTH_MAX or len(parts) > PATH_DEPTH_MAX:
         return f"longer than {PATH_LENGTH_MAX} bytes or deeper than {PATH_DEPTH_MAX} folders"
     if "\\" in path or ":" in path or path.startswith("/") or any(part in ("", ".", "..") for part in parts):
         return "not a plain relative path"
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in path):
-        return "holds control characters"
     if any(part != part.strip() for part in parts):
         return "a name starts or ends with white space"
     return None
 
 
 def twins(paths: list[str]) -> str | None:
-    """The first path that another one equals after NFC and case folding, or None."""
-    seen: set[str] = set()
-    for path in paths:
-        folded = unicodedata.normalize("NFC", path).casefold()
-        if folded in seen:
+    """The first path that another one equals, or has as a folder, after NFC and case folding; or None."""
+    folded = [unicodedata.normalize("NFC", path).casefold() for path in paths]
+    taken = {name[:at] for name in folded for at, character in enumerate(name) if character == "/"}
+    for path, name in zip(paths, folded, strict=True):
+        if name in taken:
             return path
-        seen.add(folded)
+        taken.add(name)
     return None
+
+
+def printable(path: str) -> str:
+    """A path as it may be stored and shown: Linux names are bytes, which need not be UTF-8."""
+    return path.encode(errors="surrogatepass").decode(errors="replace")
+
+
+def walk(source: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` in path order, without folders that are litter; links to folders are named, not entered."""
+    for folder, subfolders, names in os.walk(source, onerror=onerror):
+        subfolders[:] = sorted(name for name in subfolders if name not in _LITTER_DIRS)
+        yield folder, subfolders, sorted(names)
 
 
 def find_roots(source: Path) -> list[Path]:
     """Every folder at or under `source` that holds a SKILL.md (in any case), in path order."""
     roots: list[Path] = []
-    for folder, subfolders, names in os.walk(source):
-        subfolders[:] = sorted(name for name in subfolders if name not in _LITTER_DIRS)
+    for folder, _, names in walk(source):
         if any(name.lower() == "skill.md" for name in names):
             roots.append(Path(folder))
     return roots
@@ -149,29 +165,32 @@ def is_litter(path: PurePath) -> bool:
 
 
 def read_folder(root: Path) -> Package:
-    """The package at `root`. Raises `OSError` when the root itself cannot be listed."""
+    """The package at `root`. Raises `OSError` when it is being moved away meanwhile, or is not there."""
     judge = _Judge()
     files: dict[str, bytes] = {}
     total = 0
-    for folder, subfolders, names in os.walk(root, onerror=_raise):
-        subfolders[:] = sorted(name for name in subfolders if name not in _LITTER_DIRS)
-        for name in sorted(names):
+    for folder, subfolders, names in walk(root, onerror=_raise):
+        for name in names:
             file = Path(folder) / name
             if is_litter(PurePath(name)):
                 continue
             path = file.relative_to(root).as_posix()
             mode = file.lstat()
             if not stat.S_ISREG(mode.st_mode):
-                judge.quarantine("only regular files are allowed, no links or devices", path)
+                judge.quarantine("only regular files are allowed, no links or devices", printable(path))
                 continue
             total += mode.st_size
             if len(files) >= FILES_MAX or total > PACKAGE_BYTES_MAX:
-                judge.quarantine(f"over {FILES_MAX} files or {PACKAGE_BYTES_MAX} bytes", path, hint="split the skill")
+                judge.quarantine(f"over {FILES_MAX} files or {PACKAGE_BYTES_MAX} bytes", hint="split the skill")
                 return _judged({}, root.name, judge)
-            files[path] = file.read_bytes()
+            try:
+                files[path] = file.read_bytes()
+            except PermissionError:
+                judge.quarantine("this file may not be read by the service", printable(path), hint="chmod it")
         for name in subfolders:
-            if (Path(folder) / name).is_symlink():
-                judge.quarantine("links to folders are not allowed", (Path(folder) / name).relative_to(root).as_posix())
+            link = Path(folder) / name
+            if link.is_symlink():
+                judge.quarantine("links to folders are not allowed", printable(link.relative_to(root).as_posix()))
     return _judged(files, root.name, judge)
 
 
@@ -185,13 +204,15 @@ def _raise(error: OSError) -> None:
 
 
 def _judged(files: dict[str, bytes], folder: str, judge: _Judge) -> Package:
-    for path in files:
+    for path in list(files):
         if problem := path_problem(path):
-            judge.quarantine(f"this path is not allowed: {problem}", path)
+            judge.quarantine(f"this path is not allowed: {problem}", printable(path))
+            if path != printable(path):
+                del files[path]  # it has no bytes to sort by, hash or store
     if twin := twins(list(files)):
         judge.quarantine("two files differ only in case or Unicode form", twin)
-    meta, skill_md = _read_skill_md(files, judge)
-    name = _name_of(meta, folder, judge)
+    source, meta, skill_md = _read_skill_md(files, judge)
+    name = _name_of(meta, frontmatter.line_of(source, "name"), folder, judge)
     description = _description_of(meta, judge)
     tools = _read_tools(files, judge)
     manifest = build_manifest(files)
@@ -202,49 +223,51 @@ def _judged(files: dict[str, bytes], folder: str, judge: _Judge) -> Package:
         digest=digest_of(manifest),
         grade=judge.grade if skill_md else "quarantined",
         description=description,
-        frontmatter=meta,
+        frontmatter=meta or {},
         tools=tools,
         diagnostics=tuple(judge.found),
     )
 
 
-def _read_skill_md(files: dict[str, bytes], judge: _Judge) -> tuple[dict[str, Any], str]:
-    """Frontmatter and the path of the SKILL.md, empty when there is none."""
+def _read_skill_md(files: dict[str, bytes], judge: _Judge) -> tuple[str, dict[str, Any] | None, str]:
+    """The frontmatter's YAML, its fields (None when they cannot be read), and the path of the
+    SKILL.md, empty when there is none."""
     path = "SKILL.md" if "SKILL.md" in files else next((p for p in files if p.lower() == "skill.md"), "")
     if not path:
         if not judge.found:
             judge.quarantine("there is no SKILL.md", hint="every package needs one at its root")
-        return {}, ""
+        return "", None, ""
     if path != "SKILL.md":
         judge.quarantine("the file must be called SKILL.md", path, hint="rename it: hosts look for that exact name")
     data = files[path]
     if len(data) > SKILL_MD_BYTES_MAX:
         judge.quarantine(f"SKILL.md is over {SKILL_MD_BYTES_MAX} bytes", path, hint="move parts into references/")
-        return {}, path
+        return "", None, path
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         judge.quarantine("SKILL.md is not UTF-8", path, data[: error.start].count(b"\n") + 1)
-        return {}, path
+        return "", None, path
     try:
-        return frontmatter.parse(frontmatter.split(text)[0]), path
+        source = frontmatter.split(text)[0]
+        return source, frontmatter.parse(source), path
     except frontmatter.FrontmatterError as error:
         judge.quarantine(error.message, path, error.line, error.hint)
-        return {}, path
+        return "", None, path
 
 
-def _name_of(meta: dict[str, Any], folder: str, judge: _Judge) -> str | None:
-    given = meta.get("name")
+def _name_of(meta: dict[str, Any] | None, line: int | None, folder: str, judge: _Judge) -> str | None:
+    given = (meta or {}).get("name")
     if isinstance(given, str) and NAME.fullmatch(given) and len(given) <= NAME_LENGTH_MAX:
         if folder and given != folder:
-            judge.warn(f"the name {given!r} differs from its folder {folder!r}", "SKILL.md", 2, "rename one of them")
+            judge.warn(f"the name {given!r} differs from its folder {folder!r}", "SKILL.md", line, "rename one of them")
         return given
     slug = re.sub(r"[^a-z0-9]+", "-", (folder or str(given or "")).lower()).strip("-")[:NAME_LENGTH_MAX].strip("-")
-    if meta:
+    if meta is not None:
         judge.warn(
             "the name is missing or not 1 to 64 of a-z, 0-9 and single hyphens",
             "SKILL.md",
-            2,
+            line,
             f"write `name: {slug or 'my-skill'}`",
         )
     if not slug:
@@ -252,13 +275,13 @@ def _name_of(meta: dict[str, Any], folder: str, judge: _Judge) -> str | None:
     return slug or None
 
 
-def _description_of(meta: dict[str, Any], judge: _Judge) -> str:
-    given = meta.get("description")
+def _description_of(meta: dict[str, Any] | None, judge: _Judge) -> str:
+    given = (meta or {}).get("description")
     if isinstance(given, str) and given.strip():
         if len(given) > DESCRIPTION_LENGTH_MAX:
             judge.warn(f"the description is over {DESCRIPTION_LENGTH_MAX} characters", "SKILL.md", hint="shorten it")
         return given.strip()
-    if meta:
+    if meta is not None:
         judge.warn("there is no description", "SKILL.md", hint="say what the skill does and when to use it")
     return ""
 
@@ -267,9 +290,12 @@ def _read_tools(files: dict[str, bytes], judge: _Judge) -> tuple[ToolSpec, ...]:
     data = files.get("tools.json")
     if data is None:
         return ()
+    if len(data) > TOOLS_JSON_BYTES_MAX:
+        judge.warn(f"tools.json is over {TOOLS_JSON_BYTES_MAX} bytes", "tools.json", hint="no tool of it is callable")
+        return ()
     try:
         declared = msgspec.json.decode(data, type=_ToolsFile).tools
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         judge.warn(f"tools.json is not valid: {error}", "tools.json", hint="no tool of this skill is callable")
         return ()
     tools: dict[str, ToolSpec] = {}
@@ -304,5 +330,7 @@ def _tool_problem(tool: ToolSpec, files: Mapping[str, bytes], known: Mapping[str
         try:
             jsonschema.Draft202012Validator.check_schema(schema)
         except jsonschema.SchemaError as error:
-            return f"a schema is not valid: {error.message}"
+            return f"a schema is not valid: {error.message[:200]}"
+        except RecursionError:  # jsonschema needs some 20 frames a level
+            return "a schema is nested too deeply"
     return None

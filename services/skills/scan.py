@@ -9,17 +9,21 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 import structlog
+from msgspec import structs
 
 from services.failures import ServiceError
 from services.models import Diagnostic, LedgerEntry
 from services.ports import MetadataStore
 from services.skills.catalog import BATCH_MAX, Catalog
-from services.skills.package import Package, find_roots, has_skill_md, is_litter, read_folder
+from services.skills.package import Package, find_roots, has_skill_md, is_litter, printable, read_folder
 
 # More than this share of a folder gone at once is a mistake or an unmounted disk, not an edit;
 # below five packages a share says nothing.
 GONE_SHARE_MAX = 0.2
 GONE_ALLOWED = 5
+
+_NO_SKILL_MD = Diagnostic("error", "there is no SKILL.md in this folder", hint="every skill needs one")
+_LINK = Diagnostic("error", "links to folders are not followed", hint="copy the folder, or watch the one it names")
 
 log = structlog.get_logger(__name__)
 
@@ -29,11 +33,12 @@ class FolderScan:
 
     def __init__(self, root: Path, owner: str, store: MetadataStore, catalog: Catalog) -> None:
         self.root = root
-        self.source = f"folder:{root.name}"
+        self.source = f"folder:{root}"
         self._owner = owner
         self._store = store
         self._catalog = catalog
         self._ledger: dict[str, LedgerEntry] = {}
+        self._held_paths: set[str] = set()
         self.held: str = ""
         """Why removals are being held back, empty when they are not."""
 
@@ -41,6 +46,15 @@ class FolderScan:
         """True for a path that has given a package before."""
         entry = self._ledger.get(path)
         return entry is not None and entry.digest != ""
+
+    def known_under(self, path: str) -> list[str]:
+        """The paths below this one that have given a package before."""
+        return [known for known in self._ledger if known.startswith(f"{path}/") and self.knows(known)]
+
+    def holds(self, path: str) -> bool:
+        """True when there is a package now. What lies behind a link is not part of the folder."""
+        folder = self.root / path
+        return has_skill_md(folder) and folder.resolve() == self.root.resolve() / path
 
     async def everything(self) -> int:
         """Scans the whole folder; answers how many packages were published or noted anew."""
@@ -66,29 +80,57 @@ class FolderScan:
         return done
 
     async def remove(self, paths: Iterable[str]) -> None:
-        """Takes packages out of service whose folder is gone, unless too many are gone at once."""
-        known = [path for path in paths if path in self._ledger]
-        gone = await asyncio.to_thread(lambda: sorted(p for p in known if not has_skill_md(self.root / p)))
-        allowed = max(GONE_ALLOWED, int(len(self._ledger) * GONE_SHARE_MAX))
-        if not self.root.is_dir() or len(gone) > allowed:
+        """Takes packages out of service whose folder is gone, unless too many are gone at once.
+
+        What counts is all that is missing now, not only `paths`: a folder that is being emptied
+        arrives here in small portions.
+        """
+        is_there, missing = await asyncio.to_thread(self._missing)
+        serving = [path for path in missing if self._is_published(self._ledger[path])]
+        known = sum(entry.digest != "" for entry in self._ledger.values())
+        if not is_there or len(serving) > max(GONE_ALLOWED, int(known * GONE_SHARE_MAX)):
+            self._held_paths.update(paths)
             self.held = (
-                f"{len(gone)} of {len(self._ledger)} packages vanished from {self.root.name} at once; "
+                f"{len(serving)} of {known} packages vanished from {self.root.name} at once; "
                 "they stay in service until the folder is back or they are deleted by hand"
             )
-            log.error("removals are held back", gone=len(gone), known=len(self._ledger), folder=str(self.root))
+            log.error("removals are held back", gone=len(serving), known=known, folder=str(self.root))
             return
+        gone = sorted(missing & self._held_paths.union(paths))
+        self._held_paths.clear()
         self.held = ""
         for path in gone:
-            entry = self._ledger.pop(path)
-            await self._catalog.forget(self.source, path, entry.skill_id)
-            log.info("package removed", path=path, skill=entry.skill_id)
+            # A folder that was renamed gives its skill from the new path already.
+            skill_id = self._ledger[path].skill_id
+            moved = any(other != path and entry.skill_id == skill_id for other, entry in self._ledger.items())
+            await self._catalog.forget(self.source, path, None if moved else skill_id)
+            del self._ledger[path]
+            log.info("package removed", path=path, skill=skill_id)
         if gone:
-            # A package that had to stand back for one of these may serve now.
-            await self.packages([path for path, entry in self._ledger.items() if entry.skill_id is None], again=True)
+            await self._reconsider()
+
+    async def note_bare_folders(self) -> None:
+        """Keeps a diagnostic for every first-level folder without any package, where people look for it."""
+        bare = await asyncio.to_thread(self._bare_folders)
+        noted = {path: entry.diagnostics for path, entry in self._ledger.items() if entry.digest == ""}
+        entries = [
+            LedgerEntry(self.source, name, "", None, (diagnostic,))
+            for name, diagnostic in sorted(bare.items())
+            if noted.get(name) != (diagnostic,) and not self.knows(name)
+        ]
+        cleared = [LedgerEntry(self.source, name, "", None, ()) for name in sorted(noted.keys() - bare.keys())]
+        if entries or cleared:
+            await self._store.note([*entries, *cleared])
+        self._ledger.update({entry.path: entry for entry in entries})
+        for entry in cleared:
+            del self._ledger[entry.path]
 
     def _read(self, paths: list[str]) -> list[tuple[str, Package]]:
         found: list[tuple[str, Package]] = []
         for path in paths:
+            if path != printable(path):
+                log.warning("a package is left out: its path is not UTF-8", path=printable(path))
+                continue
             try:
                 found.append((path, read_folder(self.root / path)))
             except OSError as error:
@@ -99,29 +141,47 @@ class FolderScan:
         entry = self._ledger.get(path)
         if entry is None or entry.digest != package.digest:
             return True
-        # A package that could not be read has no files and thus always the same digest.
-        return not package.files and entry.diagnostics != package.diagnostics
+        # The digest is of the files that could be read: a link beside them shows here only. What
+        # stands back carries the reason as its last diagnostic.
+        noted = entry.diagnostics if entry.skill_id is not None else entry.diagnostics[:-1]
+        return noted != package.diagnostics
 
     async def _commit(self, found: list[tuple[str, Package]]) -> None:
         """Publishes what may serve; notes what may not, with the reason."""
+        before = {path: entry for path, _ in found if (entry := self._ledger.get(path)) is not None}
         publishable: list[tuple[str, Package]] = []
-        for path, package in found:
+        notes: list[LedgerEntry] = []
+        for path, given in found:
+            entry = before.get(path)
+            package = _under_known_name(given, entry)
             reason = self._stands_back(path, package, [other for other, _ in publishable])
-            if reason is None:
+            skill_id = f"{self._owner}/{package.name}" if reason is None else None
+            reasons = () if reason is None else (reason,)
+            now = LedgerEntry(self.source, path, package.digest, skill_id, (*package.diagnostics, *reasons))
+            self._ledger[path] = now
+            if skill_id is not None and _is_news(package, entry, skill_id):
                 publishable.append((path, package))
-                entry = LedgerEntry(
-                    self.source, path, package.digest, f"{self._owner}/{package.name}", package.diagnostics
-                )
             else:
-                entry = LedgerEntry(self.source, path, package.digest, None, (*package.diagnostics, reason))
-                await self._store.note([entry])
-            self._ledger[path] = entry
+                notes.append(now)
         try:
+            # First: after a crash in between, the next scan finds the old entries and does this again.
+            left = {entry.skill_id for entry in before.values()} - {e.skill_id for e in self._ledger.values()}
+            for renamed in sorted(skill_id for skill_id in left if skill_id is not None):
+                await self._catalog.retire(self.source, renamed)
+            await self._store.note(notes)
             await self._catalog.publish_found(self.source, self._owner, publishable)
         except ServiceError:
-            for path, _ in publishable:  # not committed: the next scan must see them as different
+            for path, _ in found:  # not committed: the next scan must see them as different
                 del self._ledger[path]
+            self._ledger.update(before)
             raise
+        if left - {None}:
+            await self._reconsider()
+
+    async def _reconsider(self) -> None:
+        """Publishes what had to stand back for another package and no longer has to."""
+        waiting = [path for path, entry in self._ledger.items() if entry.digest and entry.skill_id is None]
+        await self.packages(waiting, again=True)
 
     def _stands_back(self, path: str, package: Package, publishing: list[str]) -> Diagnostic | None:
         """Why this package is not published, None when it is."""
@@ -129,10 +189,10 @@ class FolderScan:
             return Diagnostic("error", "the package has no usable name and is not served")
         skill_id = f"{self._owner}/{package.name}"
         for other, entry in self._ledger.items():
-            if other == path or entry.skill_id != skill_id or not has_skill_md(self.root / other):
+            if other == path or entry.skill_id != skill_id or not self.holds(other):
                 continue
             if other in publishing or other < path or self._is_published(entry):
-                reason = f"{other} gives the same skill {skill_id} and serves it"
+                reason = f"{other} gives the same skill {skill_id} and was first"
                 return Diagnostic("error", reason, hint="rename one of them")
         return None
 
@@ -140,20 +200,35 @@ class FolderScan:
         skill = self._catalog.view.find(entry.skill_id) if entry.skill_id else None
         return skill is not None and skill.active is not None
 
-    async def note_bare_folders(self) -> None:
-        """Keeps a diagnostic for every first-level folder without any package, where people look for it."""
-        bare = await asyncio.to_thread(self._bare_folders)
-        noted = {path: entry for path, entry in self._ledger.items() if entry.digest == ""}
-        missing = Diagnostic("error", "there is no SKILL.md in this folder", hint="every skill needs one")
-        entries = [LedgerEntry(self.source, name, "", None, (missing,)) for name in sorted(bare - set(noted))]
-        cleared = [LedgerEntry(self.source, name, "", None, ()) for name in sorted(set(noted) - bare)]
-        if entries or cleared:
-            await self._store.note([*entries, *cleared])
-        self._ledger.update({entry.path: entry for entry in entries})
-        for entry in cleared:
-            if self._ledger[entry.path].digest == "":
-                del self._ledger[entry.path]
+    def _missing(self) -> tuple[bool, set[str]]:
+        """Whether the root is there, and the known paths that hold no package now."""
+        return self.root.is_dir(), {path for path in self._ledger if self.knows(path) and not self.holds(path)}
 
-    def _bare_folders(self) -> set[str]:
-        folders = [entry for entry in self.root.iterdir() if entry.is_dir() and not is_litter(PurePath(entry.name))]
-        return {folder.name for folder in folders if not folder.name.startswith(".") and not find_roots(folder)}
+    def _bare_folders(self) -> dict[str, Diagnostic]:
+        if not self.root.is_dir():
+            return {}
+        bare: dict[str, Diagnostic] = {}
+        for entry in self.root.iterdir():
+            name = entry.name
+            if not entry.is_dir() or is_litter(PurePath(name)) or name.startswith(".") or name != printable(name):
+                continue
+            if entry.is_symlink():
+                bare[name] = _LINK
+            elif not find_roots(entry):
+                bare[name] = _NO_SKILL_MD
+        return bare
+
+
+def _under_known_name(package: Package, entry: LedgerEntry | None) -> Package:
+    """A package that broke stays the skill it was: its frontmatter may not give the name any more."""
+    if package.grade != "quarantined" or entry is None or entry.skill_id is None:
+        return package
+    return structs.replace(package, name=entry.skill_id.partition("/")[2])
+
+
+def _is_news(package: Package, entry: LedgerEntry | None, skill_id: str) -> bool:
+    """False when only the diagnostics differ: to publish that would undo a rollback."""
+    if entry is None or entry.skill_id != skill_id or entry.digest != package.digest:
+        return True
+    was_broken = any(diagnostic.severity == "error" for diagnostic in entry.diagnostics)
+    return was_broken and package.grade != "quarantined"

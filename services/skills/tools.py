@@ -1,7 +1,9 @@
 """The tools that can be called now, under the names that clients see.
 
-A tool of a package is `<owner>_<skill>_<tool>`. Names match `[A-Za-z0-9_-]{1,60}`; one that
-would be longer is cut and ends in a hash, so that it stays unique and stable.
+A tool of a package is `<owner>_<skill>_<tool>`; owners and skills hold no underscore, so that
+two tools never share it. Names match `[A-Za-z0-9_-]{1,60}`; one that would be longer is cut and
+ends in a hash. Such a name *can* be another tool's (skill `b...b`, tool `1a2b3c4d`): it is then the
+tool of the skill whose id sorts first, on every replica and in whatever order the log came.
 """
 
 import hashlib
@@ -31,6 +33,7 @@ class ToolView:
 
     def __init__(self, catalog: CatalogView) -> None:
         self._catalog = catalog
+        self._claims: dict[str, dict[str, CallableTool]] = {}
         self._by_name: dict[str, CallableTool] = {}
         self._names_of: dict[str, list[str]] = {}
         self.revision = catalog.revision
@@ -60,20 +63,33 @@ class ToolView:
         return tool
 
     def of(self, skill: Skill) -> list[CallableTool]:
-        return [self._by_name[name] for name in self._names_of.get(skill.id, ())]
+        """What this skill serves: not what another skill has the name of."""
+        tools = [self._by_name[name] for name in self._names_of.get(skill.id, ())]
+        return [tool for tool in tools if tool.skill.id == skill.id]
 
     def _put(self, skill: Skill) -> None:
-        for name in self._names_of.pop(skill.id, ()):
-            del self._by_name[name]
-        if skill.active is None or not skill.active.tools:
-            return
-        names: list[str] = []
-        for spec in skill.active.tools:
-            name = callable_name(skill, spec)
-            if name not in self._by_name:
-                self._by_name[name] = CallableTool(name, skill, skill.active, spec)
-                names.append(name)
-        self._names_of[skill.id] = names
+        before = self._names_of.pop(skill.id, [])
+        for name in before:
+            del self._claims[name][skill.id]
+        now: list[str] = []
+        if skill.active is not None:
+            for spec in skill.active.tools:
+                name = callable_name(skill, spec)
+                claims = self._claims.setdefault(name, {})
+                if skill.id not in claims:
+                    claims[skill.id] = CallableTool(name, skill, skill.active, spec)
+                    now.append(name)
+        if now:
+            self._names_of[skill.id] = now
+        for name in {*before, *now}:
+            self._settle(name)
+
+    def _settle(self, name: str) -> None:
+        claims = self._claims[name]
+        if claims:
+            self._by_name[name] = claims[min(claims)]
+        else:
+            del self._claims[name], self._by_name[name]
 
 
 def callable_name(skill: Skill, spec: ToolSpec) -> str:

@@ -18,16 +18,18 @@ import watchfiles
 from services import metrics
 from services.clock import Monotonic, monotonic_s
 from services.ports import MetadataStore
-from services.skills.package import find_roots, has_skill_md, is_litter
+from services.skills.package import find_roots, is_litter
+from services.skills.polling import poll
 from services.skills.scan import FolderScan
 
 EDIT_QUIET_MS = 30
 NEW_QUIET_S = 0.3
 GONE_QUIET_S = 2.0
 _EDIT_WAIT_MAX_MS = 200
-_POLL_MS = 500
+_POLL_S = 0.5
 _LEASE_S = 10.0
 _RENEW_S = 3.0
+_LOOK_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +53,7 @@ class FolderWatcher:
         self._clock = clock
         self._due: dict[str, float] = {}
         self._dirty = asyncio.Event()
+        self._resolved = scan.root
         self._task: asyncio.Task[None] | None = None
         self.scanned = asyncio.Event()
         self.state = "starting"
@@ -80,23 +83,36 @@ class FolderWatcher:
     async def _run(self) -> None:
         while True:
             try:
-                if await self._store.acquire_lease(self._scan.source, self._replica, _LEASE_S):
+                if not await self._store.acquire_lease(self._scan.source, self._replica, _LEASE_S):
+                    self.state = "waiting"
+                elif (folder := await asyncio.to_thread(_identity, self.root)) is None:
+                    self.state = "failing"
+                    await self._scan.everything()  # holds everything, and says so
+                else:
+                    self._resolved = await asyncio.to_thread(self.root.resolve)
                     async with asyncio.TaskGroup() as group:
                         group.create_task(self._keep_lease())
+                        group.create_task(self._keep_folder(folder))
                         group.create_task(self._listen())
                         group.create_task(self._follow())
-                self.state = "waiting"
             except Exception:
                 self.state = "failing"
                 metrics.watch_failures.inc()
                 log.exception("watching failed; trying again", folder=str(self.root))
-            await asyncio.sleep(_RENEW_S)
+            await asyncio.sleep(_RENEW_S if self.state == "waiting" else _LOOK_S)
 
     async def _keep_lease(self) -> None:
         while True:
             if not await self._store.acquire_lease(self._scan.source, self._replica, _LEASE_S):
                 raise RuntimeError("another replica took the lease of this folder")
             await asyncio.sleep(_RENEW_S)
+
+    async def _keep_folder(self, folder: tuple[int, int]) -> None:
+        # The operating system goes on watching the folder that was there, not the one that takes its name.
+        while True:
+            if await asyncio.to_thread(_identity, self.root) != folder:
+                raise RuntimeError("this folder is gone, or another one has its name")
+            await asyncio.sleep(_LOOK_S)
 
     async def _listen(self) -> None:
         """Notes when each package that an event touches is due."""
@@ -106,27 +122,35 @@ class FolderWatcher:
                 self._dirty.set()
 
     async def _events(self) -> AsyncGenerator[list[Path], None]:
+        if self._polling:
+            async with aclosing(poll(self._resolved, _POLL_S)) as looks:
+                async for changed in looks:
+                    yield [path for path in changed if self._is_ours(path)]
+            return
         async for changes in watchfiles.awatch(
-            self.root,
-            watch_filter=lambda _, path: not is_litter(Path(path)),
+            self._resolved,
+            watch_filter=lambda _, path: self._is_ours(Path(path)),
             step=EDIT_QUIET_MS,
             debounce=_EDIT_WAIT_MAX_MS,
-            force_polling=self._polling or None,
-            poll_delay_ms=_POLL_MS,
         ):
             yield [Path(path) for _, path in changes]
+
+    def _is_ours(self, changed: Path) -> bool:
+        # Below the root only: a root may stand in a folder that would be litter within a package.
+        return changed.is_relative_to(self._resolved) and not is_litter(changed.relative_to(self._resolved))
 
     def _due_after(self, events: list[Path]) -> dict[str, float]:
         """When each package that these events touch is to be taken.
 
         A file belongs to every package above it; a folder that was moved here may hold several.
         """
-        root = self.root.resolve()
+        root = self._resolved
         touched: set[Path] = set()
         for changed in events:
-            if changed.is_relative_to(root):
-                touched.update((changed, *changed.parents))
-                touched.update(find_roots(changed))
+            touched.update((changed, *changed.parents))
+            touched.update(find_roots(changed))
+            # One event says that a folder was moved away, none that its packages went with it.
+            touched.update(root / path for path in self._scan.known_under(changed.relative_to(root).as_posix()))
         now = self._clock()
         due: dict[str, float] = {}
         for folder in touched:
@@ -134,7 +158,7 @@ class FolderWatcher:
                 continue
             path = folder.relative_to(root).as_posix()
             if self._scan.knows(path):
-                due[path] = now if has_skill_md(folder) else now + GONE_QUIET_S
+                due[path] = now if self._scan.holds(path) else now + GONE_QUIET_S
             elif folder.is_dir() or folder.parent == root:
                 due[path] = now + NEW_QUIET_S
         return due
@@ -166,8 +190,17 @@ class FolderWatcher:
         self._dirty.clear()
 
     async def _take(self, due: list[str]) -> None:
-        packages = await asyncio.to_thread(lambda: [path for path in due if has_skill_md(self.root / path)])
+        packages = await asyncio.to_thread(lambda: [path for path in due if self._scan.holds(path)])
         await self._scan.packages(packages)
         await self._scan.remove(path for path in due if self._scan.knows(path) and path not in packages)
         if any("/" not in path for path in due if path not in packages):
             await self._scan.note_bare_folders()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another of the same name; None when there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

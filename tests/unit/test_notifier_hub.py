@@ -355,9 +355,9 @@ async def test_state_that_was_read_before_it_changed_is_not_counted_as_lost(noti
 
 
 async def test_private_states_stay_with_their_owner(notifier: UnifiedNotifier) -> None:
-    subscription = notifier.subscribe(Viewer(frozenset({"b"})), ["runs/r1"])
-    notifier.publish_state("runs/r1", "step", "run.step", b"1", owner="a", visibility="private")
-    notifier.publish_state("runs/r1", "step", "run.step", b"2", owner="b", visibility="private")
+    subscription = notifier.subscribe(Viewer(frozenset({"b"})), ["incidents"])
+    notifier.publish_state("incidents", "step", "run.step", b"1", owner="a", visibility="private")
+    notifier.publish_state("incidents", "step", "run.step", b"2", owner="b", visibility="private")
 
     async with asyncio.timeout(5):
         frames = await subscription.next_batch()

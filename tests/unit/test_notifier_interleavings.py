@@ -12,7 +12,7 @@ from tests.support.notifier_log import ListLog, Row, notifier_of
 
 pytestmark = pytest.mark.anyio
 
-TOPICS = ("skills", "tools", "config")
+TOPICS = ("skills", "tools", "solutions")
 OWNERS = ("a", "b")
 
 
