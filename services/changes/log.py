@@ -18,6 +18,7 @@ from typing import NamedTuple
 import structlog
 
 from services import metrics
+from services.changes.levels import BOUNDED, Level
 from services.clock import Monotonic, monotonic_s
 from services.failures import Unavailable
 from services.models import Change
@@ -26,6 +27,7 @@ from services.ports import ChangeReader, ChangeSink, Position
 DELTA_S = 0.5
 REFRESH_TIMEOUT_S = 0.05
 STALE_MAX_S = 60.0
+STRICT_TIMEOUT_S = 1.0
 # A tail that takes longer is given up and sent anew: over a dead connection its answer never comes.
 _TAIL_TIMEOUT_S = 1.0
 _REACH_POLL_S = 0.02
@@ -58,6 +60,8 @@ class ChangeFeed:
         self._news = asyncio.Event()
         self._tailing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._round: asyncio.Task[None] | None = None
+        self._rounds: set[asyncio.Task[None]] = set()
         self.position = position
         self.horizon_s = clock()
 
@@ -80,9 +84,11 @@ class ChangeFeed:
         self._task = asyncio.create_task(self._run(), name="change-feed")
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        tasks = [*self._rounds, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def kick(self) -> None:
         """Makes the next tail come now."""
@@ -108,12 +114,52 @@ class ChangeFeed:
         except TimeoutError:
             return False
 
-    async def bound(self) -> Bound:
-        """Makes sure that this replica is no more than `DELTA_S` behind, or says that it may be.
+    async def bound(self, level: Level = BOUNDED) -> Bound:
+        """Makes this replica as fresh as `level` asks, or says that it may not be.
 
-        Past the horizon this waits for a tail, at most `REFRESH_TIMEOUT_S`. Raises `Unavailable`
-        once the database has not answered for `STALE_MAX_S`.
+        bounded: past the horizon this waits for a tail, at most `REFRESH_TIMEOUT_S`, then answers
+        stale; raises `Unavailable` once the database has not answered for `STALE_MAX_S`. session
+        and linearizable never answer stale: they raise `Unavailable` after `STRICT_TIMEOUT_S`.
         """
+        if level.kind == "bounded":
+            return await self._bounded()
+        if level.kind == "session":
+            if not await self.reach(level.seq, STRICT_TIMEOUT_S):
+                raise Unavailable(f"seq {level.seq} has not arrived here yet", code="not_yet", applied=self.applied)
+        else:
+            try:
+                async with asyncio.timeout(STRICT_TIMEOUT_S):
+                    await self.read_index()
+            except TimeoutError as error:
+                raise Unavailable("the database does not answer, and this read must be exact") from error
+        return Bound(self.applied, round(max(0.0, self._clock() - self.horizon_s + DELTA_S), 3), stale=False)
+
+    async def read_index(self) -> None:
+        """Returns once everything committed before this call is applied. Raises `Unavailable`.
+
+        All who wait share one query, but only if they came before it was sent (the ReadIndex of
+        Raft, section 6.4 of Ongaro's thesis).
+        """
+        if self._round is None:
+            self._round = asyncio.create_task(self._strict_round(), name="read index")
+            self._rounds.add(self._round)
+            self._round.add_done_callback(self._end_round)
+        await asyncio.shield(self._round)
+
+    async def _strict_round(self) -> None:
+        # Bounded, or a query that is never answered would hold the lock of all tails.
+        async with asyncio.timeout(STRICT_TIMEOUT_S), self._tailing:
+            self._round = None  # whoever comes from here on comes after the query
+            await self._catch_up()
+
+    def _end_round(self, task: asyncio.Task[None]) -> None:
+        self._rounds.discard(task)
+        if self._round is task:
+            self._round = None
+        if not task.cancelled():
+            task.exception()  # every waiter may have gone
+
+    async def _bounded(self) -> Bound:
         stale = not self.is_fresh
         if stale:
             try:
