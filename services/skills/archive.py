@@ -34,7 +34,6 @@ _UNREADABLE = (
     RuntimeError,
     EOFError,
     OSError,
-    OverflowError,
     ValueError,
 )
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from services.changes.log import ChangeFeed
 from services.models import Skill, Version
-from services.skills.catalog import Catalog
+from services.skills.catalog import Catalog, served_file
 from services.skills.scan import FolderScan
 from services.skills.tools import ToolView
 from services.skills.view import CatalogView
@@ -116,7 +116,10 @@ class Shelf(NamedTuple):
     async def text(self, name: str, path: str = "SKILL.md") -> str:
         """A file of the active version, empty when there is none."""
         version = self.active(name)
-        return (await self.catalog.file(version, path))[1].decode() if version else ""
+        return (await self.read(version, path)).decode() if version else ""
+
+    async def read(self, version: Version, path: str) -> bytes:
+        return await self.catalog.blob(served_file(version, path))
 
     async def reasons(self, source: str, path: str) -> list[str]:
         """The diagnostics of one path of a watched folder."""
