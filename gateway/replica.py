@@ -8,6 +8,7 @@ from services.cache.memory import MemoryTier
 from services.cache.redis import NoSecondTier, RedisTier
 from services.cache.tiered import TieredCache
 from services.changes.log import ChangeFeed
+from services.errors.firewall import ErrorFirewall
 from services.execution.calls import ToolCalls
 from services.execution.pool import WorkerPool
 from services.execution.sandbox import Sandbox
@@ -47,6 +48,7 @@ class Replica:
     pool: WorkerPool
     calls: ToolCalls
     invocations: InvocationLog
+    firewall: ErrorFirewall
     notifier: UnifiedNotifier
     watcher: FolderWatcher | None
     notices: list[str] = field(default_factory=list)

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from gateway.replica import Replica
@@ -23,11 +24,15 @@ from services.cache.tiered import TieredCache
 from services.cache.valkey import EmbeddedValkey, find_server
 from services.changes.log import ChangeFeed
 from services.clock import monotonic_s, utc_now
+from services.errors.firewall import ErrorFirewall
+from services.errors.nouns import Incident
+from services.errors.similar import SimilarPatterns
 from services.execution.calls import ToolCalls
 from services.execution.packages import PackageFolders
 from services.execution.pool import WorkerPool
 from services.execution.runner import Runner
 from services.execution.sandbox import Sandbox
+from services.models import Skill
 from services.ports import ChangeSink, Embedder, MetadataStore, VectorIndex
 from services.search.embed import UseEmbedder
 from services.search.hash_embed import HashEmbedder
@@ -40,6 +45,7 @@ from services.skills.tools import ToolView
 from services.skills.view import CatalogView
 from services.skills.watcher import FolderWatcher
 from services.storage.blobs_local import LocalBlobs
+from services.storage.incidents import SqlIncidents
 from services.storage.invocations import InvocationLog
 from services.storage.sql import SqlStore
 
@@ -75,13 +81,23 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max)
         cache = TieredCache(feed, horizon, memory, second)
         _closing(stack, "cache", cache.close)
-        search = await _open_search(settings, stack, store, notices)
+        search, embedder = await _open_search(settings, stack, store, notices)
         notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
         _closing(stack, "notifier", notifier.close)
-        followers: tuple[ChangeSink, ...] = (view, tools, horizon, search, *sinks, notifier)
+
+        def announce(incident: Incident, skill: Skill) -> None:
+            state = msgspec.json.encode(incident.shown())
+            notifier.publish_state(
+                "incidents", incident.id, "incident.seen", state, owner=skill.owner, visibility=skill.visibility
+            )
+
+        firewall = ErrorFirewall(SqlIncidents(store), SimilarPatterns(store, embedder), view.find, announce)
+        _closing(stack, "error firewall", firewall.close)
+        followers: tuple[ChangeSink, ...] = (view, tools, horizon, search, firewall, *sinks, notifier)
         for follower in followers:
             feed.follow(follower)
         await search.start(snapshot.skills, snapshot.position.seq)
+        await firewall.start()
 
         invocations = InvocationLog(store)
         invocations.start()
@@ -89,7 +105,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         pool = WorkerPool(sandbox, workers_max=settings.workers_max, queue_max=settings.call_queue_max)
         _closing(stack, "workers", pool.close)
         runner = Runner(pool, PackageFolders(settings.data_dir / "packages", blobs))
-        calls = ToolCalls(tools, runner, invocations, frozenset(settings.scripts_allowed_owners))
+        calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
         feed.start()
         _closing(stack, "change feed", feed.close)
@@ -123,6 +139,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             pool=pool,
             calls=calls,
             invocations=invocations,
+            firewall=firewall,
             notifier=notifier,
             watcher=watcher,
             notices=notices,
@@ -152,7 +169,7 @@ async def _second_tier(settings: Settings, stack: AsyncExitStack, notices: list[
 
 async def _open_search(
     settings: Settings, stack: AsyncExitStack, store: MetadataStore, notices: list[str]
-) -> SkillSearch:
+) -> tuple[SkillSearch, Embedder]:
     embedder: Embedder
     if settings.embedder == "use":
         embedder = UseEmbedder(idle_s=settings.embedder_idle_s)
@@ -164,7 +181,7 @@ async def _open_search(
     _closing(stack, "vector index", index.close)
     search = SkillSearch(store, embedder, index)
     _closing(stack, "search", search.close)
-    return search
+    return search, embedder
 
 
 def _vector_index(settings: Settings, embedder: Embedder) -> VectorIndex:

@@ -40,6 +40,7 @@ TASK_OWNERS = (
     "services/execution/",
     "services/cache/",
     "services/changes/",
+    "services/errors/",
     "services/search/",
     "services/skills/watcher.py",
     "services/storage/invocations.py",

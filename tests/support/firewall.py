@@ -77,17 +77,25 @@ async def fail(
 
 
 class TroubledIncidents(SqlIncidents):
-    """Fails the next `failures` writes of occurrences; looking for solutions raises `trouble`, or
-    waits for ever while `hangs`."""
+    """Fails the next `failures` writes of occurrences, holds them while `gate` is clear; looking for
+    solutions raises `trouble`, or waits for ever while `hangs`."""
 
     failures = 0
     trouble: Exception | None = None
     hangs = False
 
+    def __init__(self, store: SqlStore) -> None:
+        super().__init__(store)
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.writing = asyncio.Event()
+
     async def record(self, incidents: Sequence[Incident]) -> list[Incident]:
         if self.failures:
             self.failures -= 1
             raise Unavailable("the database is away")
+        self.writing.set()
+        await self.gate.wait()
         return await super().record(incidents)
 
     async def solutions(self, incident_ids: Sequence[str]) -> list[Solution]:
