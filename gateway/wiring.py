@@ -32,6 +32,7 @@ from services.execution.packages import PackageFolders
 from services.execution.pool import WorkerPool
 from services.execution.runner import Runner
 from services.execution.sandbox import Sandbox
+from services.failures import Unavailable
 from services.models import Skill
 from services.ports import ChangeSink, Embedder, MetadataStore, VectorIndex
 from services.search.embed import UseEmbedder
@@ -50,6 +51,7 @@ from services.storage.invocations import InvocationLog
 from services.storage.sql import SqlStore
 
 CLOSE_TIMEOUT_S = 5.0
+_BLOB_STORES = {"local": LocalBlobs}
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +71,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         stack.push_async_callback(_ended, probing)
         store = await SqlStore.open(settings.resolved_database_url)
         _closing(stack, "store", store.close)
-        blobs = LocalBlobs(settings.data_dir / "blobs")
+        blobs = _BLOB_STORES[settings.storage_backend](settings.data_dir / "blobs")
         _closing(stack, "blobs", blobs.close)
         second = await _second_tier(settings, stack, notices)
         snapshot = await store.snapshot()
@@ -187,9 +189,11 @@ async def _open_search(
 def _vector_index(settings: Settings, embedder: Embedder) -> VectorIndex:
     if not settings.milvus_uri:
         return MemoryIndex(embedder.dim)
-    # An extra with 130 MB of dependencies: only whoever sets the URI needs it installed.
-    from services.search.milvus_index import MilvusIndex  # noqa: PLC0415
-
+    try:
+        # An extra with 130 MB of dependencies: only whoever sets the URI needs it installed.
+        from services.search.milvus_index import MilvusIndex  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise Unavailable("SKILLWIRE_MILVUS_URI needs the extra: pip install 'skillwire[milvus]'") from error
     return MilvusIndex(settings.milvus_uri, model=embedder.model, dim=embedder.dim)
 
 
