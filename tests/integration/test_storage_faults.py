@@ -13,6 +13,7 @@ import pytest
 from services.failures import Unavailable
 from services.storage.schema import SCHEMA_VERSION
 from services.storage.sql import SqlStore
+from services.storage.sqlite import SqliteDatabase
 from tests.support.chaos import small_disk
 from tests.support.drafts import assert_chained, draft
 
@@ -61,7 +62,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 async def wait_at_most_ms(store: SqlStore, wait_ms: int) -> None:
     """Shortens the lock wait of the one connection that writes: 5 s is too long for a test."""
-    async with store._writes.connect() as connection:
+    assert isinstance(store.database, SqliteDatabase)
+    async with store.database.writes.connect() as connection:
         await connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait_ms}")
 
 

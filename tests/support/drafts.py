@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from services.models import Change, Draft, FileEntry, Grade, ToolSpec, Visibility
-from services.storage.append import GENESIS, change_id
+from services.storage.plan import GENESIS, change_id
 
 
 def sha256(text: str) -> str:
