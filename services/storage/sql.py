@@ -1,9 +1,7 @@
 """The metadata store on SQL, through SQLAlchemy Core: what SQLite and PostgreSQL have in common."""
 
-import importlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import msgspec
 from sqlalchemy import delete, or_, select, tuple_
@@ -190,7 +188,9 @@ class SqlStore:
             return
         rows = [{"model": model, "key": key, "vector": vector} for key, vector in vectors.items()]
         async with self.writing() as connection:
-            await connection.execute(self.database.insert(schema.vectors).on_conflict_do_nothing(), rows)
+            for start in range(0, len(rows), KEYS_MAX):
+                some = self.database.insert(schema.vectors).values(rows[start : start + KEYS_MAX])
+                await connection.execute(some.on_conflict_do_nothing())
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -223,13 +223,12 @@ def _database(url: str) -> Database:
         raise Unavailable(f"{_URLS}, not {parsed.drivername}://...")
     try:
         # An extra: only whoever has such a URL needs it installed.
-        postgres: Any = importlib.import_module("services.storage.postgres")
+        from services.storage.postgres import PostgresDatabase  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
         raise Unavailable("PostgreSQL needs the extra `postgres`: install skillwire[postgres]") from error
-    database: Database = postgres.PostgresDatabase(parsed)
-    return database
+    return PostgresDatabase(parsed)
 
 
 async def _head(connection: AsyncConnection, epoch: str) -> Position:
