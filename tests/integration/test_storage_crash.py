@@ -11,7 +11,7 @@ import pytest
 
 from services.storage.sql import SqlStore
 from tests.support.drafts import assert_chained
-from tests.support.publisher import blobs_of
+from tests.support.publisher import blobs_of, published_once_more
 
 pytestmark = pytest.mark.anyio
 
@@ -30,10 +30,12 @@ async def test_a_publisher_killed_at_any_moment_leaves_whole_versions_and_readab
     assert publisher.stdout is not None
     rows = 0
     try:
-        for _ in range(ROUNDS):
+        for round_ in range(ROUNDS):
             publisher.stdin.write(b"\n")
             async with asyncio.timeout(5):
                 child = int(await publisher.stdout.readline())
+                if round_ % 2:  # in the other rounds it is killed while it opens the store, as often as not
+                    await published_once_more(tmp_path)
                 await asyncio.sleep(chance.uniform(0.0, 0.12))  # time itself: when the kill falls is the test
                 os.kill(child, signal.SIGKILL)
                 assert await publisher.stdout.readline() == b"dead\n"
@@ -43,7 +45,7 @@ async def test_a_publisher_killed_at_any_moment_leaves_whole_versions_and_readab
         publisher.stdin.close()
         async with asyncio.timeout(5):
             await publisher.wait()
-    assert rows > ROUNDS, "the rounds were too short to have published anything"
+    assert rows >= ROUNDS, "the rounds were too short to have published anything"
 
 
 async def _assert_whole(data_dir: Path, url: str) -> int:

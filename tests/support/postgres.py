@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,10 @@ class PostgresServer:
 
     def freeze(self) -> None:
         """Stops the server's processes where they are: connections stay open and nothing answers."""
-        for process in self._processes():
-            os.kill(process, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        for process in self._processes():
-            os.kill(process, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Ends every connection, as a restart of the server does."""
@@ -76,11 +74,13 @@ class PostgresServer:
         done = self._run("psql", "-qtAX", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", statement)
         return done.stdout.decode().strip()
 
-    def _processes(self) -> list[int]:
+    def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         server = self._process.pid
-        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-        return [server, *map(int, children)]
+        os.kill(server, number)
+        for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
+            with suppress(ProcessLookupError):  # a connection's own process, which has just ended
+                os.kill(int(child), number)
 
     def _is_ready(self) -> bool:
         asked = self._run("pg_isready", "-q", "-h", self.folder, check=False)

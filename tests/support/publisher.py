@@ -24,6 +24,15 @@ def blobs_of(store: SqlStore, data_dir: Path) -> LocalBlobs | TableBlobs:
     return TableBlobs(store) if store.database.shared else LocalBlobs(data_dir / "blobs")
 
 
+async def published_once_more(data_dir: Path) -> None:
+    """Returns when the publisher has been answered again; at most 5 s."""
+    acknowledged = data_dir / "acknowledged"
+    before = acknowledged.stat().st_size if acknowledged.exists() else 0  # a glance
+    async with asyncio.timeout(5):
+        while not acknowledged.exists() or acknowledged.stat().st_size == before:  # noqa: ASYNC110  # the event is another process's
+            await asyncio.sleep(0.002)
+
+
 async def _publish(data_dir: Path, url: str) -> None:
     store = await SqlStore.open(url)
     blobs = blobs_of(store, data_dir)
