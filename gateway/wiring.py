@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from services.cache.memory import MemoryTier
 from services.cache.redis import NoSecondTier, RedisTier
 from services.cache.tiered import TieredCache
 from services.cache.valkey import EmbeddedValkey, find_server
+from services.changes.fencing import snapshot_after, snapshot_at_start
 from services.changes.log import ChangeFeed
+from services.changes.position_file import PositionFile
 from services.clock import monotonic_s, utc_now
 from services.errors.firewall import ErrorFirewall
 from services.errors.nouns import Incident
@@ -74,9 +77,14 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         blobs = _BLOB_STORES[settings.storage_backend](settings.data_dir / "blobs")
         _closing(stack, "blobs", blobs.close)
         second = await _second_tier(settings, stack, notices)
-        snapshot = await store.snapshot()
-
-        feed = ChangeFeed(store, snapshot.position, interval_s=settings.tail_interval_s)
+        position_file = PositionFile(settings.data_dir / "position.json")
+        snapshot = await snapshot_at_start(store, position_file.read())
+        feed = ChangeFeed(
+            store,
+            snapshot.position,
+            interval_s=settings.tail_interval_s,
+            begin_again=partial(snapshot_after, store),
+        )
         view = CatalogView(snapshot)
         tools = ToolView(view)
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
@@ -109,6 +117,8 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         runner = Runner(pool, PackageFolders(settings.data_dir / "packages", blobs))
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
+        position_file.start(feed)
+        _closing(stack, "position", position_file.close)
         feed.start()
         _closing(stack, "change feed", feed.close)
         catalog = Catalog(store, blobs, view, feed)

@@ -16,6 +16,7 @@ from services.cache.codec import Record
 from services.cache.flight import Flights
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
+from services.changes.levels import BOUNDED, Level
 from services.changes.log import Bound, ChangeFeed
 from services.ports import SecondTier
 
@@ -61,13 +62,19 @@ class TieredCache:
         await self._flights.close()
 
     async def get_or_load(
-        self, key: str, deps: tuple[str, ...], ttl_s: float, loader: Callable[[], Awaitable[bytes]]
+        self,
+        key: str,
+        deps: tuple[str, ...],
+        ttl_s: float,
+        loader: Callable[[], Awaitable[bytes]],
+        level: Level = BOUNDED,
     ) -> Read:
-        """The value of `key`. `loader` reads the truth; what it raises is passed on and not cached.
+        """The value of `key`, as fresh as `level` asks. `loader` reads the truth; what it raises is
+        passed on and not cached.
 
         Cancelling one caller leaves the load to the others.
         """
-        bound = await self._feed.bound()
+        bound = await self._feed.bound(level)
         record = self.memory.peek(key)
         if record is not None and self._horizon.allows(record):
             self.stats.l1_hits += 1
@@ -78,9 +85,10 @@ class TieredCache:
             self.invalidate(key)
         while True:
             record, tier = await self._flights.load(key, lambda: self._load(key, deps, ttl_s, loader))
-            # The load may have begun before this call and missed a change that this caller knows of.
-            # One that begins now cannot, so there is at most one more round.
-            if record.asof >= bound.asof or self._horizon.allows(record):
+            # The load may have begun before this call and missed a change that this caller knows of, or
+            # have read a history that has ended. One that begins now cannot.
+            is_of_now = record.epoch == self._feed.position.epoch
+            if is_of_now and (record.asof >= bound.asof or self._horizon.allows(record)):
                 return Read(record.value, tier, bound)
 
     async def _load(

@@ -26,6 +26,9 @@ class CatalogView:
     """A `ChangeSink`; reads are plain calls that see one moment of the log."""
 
     def __init__(self, snapshot: CatalogSnapshot) -> None:
+        self.restart(snapshot)
+
+    def restart(self, snapshot: CatalogSnapshot) -> None:
         self._entries = {skill.id: _entry(skill) for skill in snapshot.skills}
         self._ids = sorted(self._entries)
         self.revision = snapshot.position.seq

@@ -24,10 +24,12 @@ from services.failures import Unavailable
 from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Version
 from services.ports import CatalogSnapshot, InvocationQuery, Position
 from services.storage import publishing, schema
-from services.storage.append import GENESIS, NAMESPACE, ChangeWriter, change_id, read_change
+from services.storage.append import GENESIS, NAMESPACE, ChangeWriter, change_id, in_epoch, read_change
 
 # How long a writer waits for another replica's write before it gives up.
 _LOCK_WAIT_MS = 5000
+# With every read of the log, because a replica may fence the log of all.
+_EPOCH = select(schema.deployment.c.epoch).scalar_subquery().label("epoch")
 
 
 class SqlStore:
@@ -36,6 +38,7 @@ class SqlStore:
     def __init__(self, reads: AsyncEngine, writes: AsyncEngine, epoch: str) -> None:
         self._reads = reads
         self._writes = writes
+        # As last seen; what a write stores under an older one is read under the newer.
         self.epoch = epoch
         self._writer = asyncio.Lock()
 
@@ -66,26 +69,40 @@ class SqlStore:
 
     async def head(self) -> Position:
         async with self.reading() as connection:
-            return await _head(connection, self.epoch)
+            position = await _head(connection)
+        self.epoch = position.epoch
+        return position
 
     async def tail(self, after: int, limit: int) -> list[Change]:
         table = schema.changes
         query = (
-            select(table).where((table.c.ns == NAMESPACE) & (table.c.seq > after)).order_by(table.c.seq).limit(limit)
+            select(table, _EPOCH)
+            .where((table.c.ns == NAMESPACE) & (table.c.seq > after))
+            .order_by(table.c.seq)
+            .limit(limit)
         )
         async with self.reading() as connection:
             rows = (await connection.execute(query)).all()
-        return [read_change(self.epoch, row) for row in rows]
+        return [read_change(row.epoch, row) for row in rows]
 
     async def snapshot(self) -> CatalogSnapshot:
         async with self.reading() as connection:
-            position = await _head(connection, self.epoch)
+            position = await _head(connection)
             rows = (await connection.execute(publishing.skills_query())).all()
             streams = (await connection.execute(select(schema.streams))).all()
+        self.epoch = position.epoch
         skills = [publishing.read_skill(row) for row in rows]
-        return CatalogSnapshot(
-            position, skills, {(row.topic, row.owner, row.visibility): row.change_id for row in streams}
-        )
+        newest = {(row.topic, row.owner, row.visibility): in_epoch(self.epoch, row.change_id) for row in streams}
+        return CatalogSnapshot(position, skills, newest)
+
+    async def fence(self, old_epoch: str) -> Position:
+        table = schema.deployment
+        async with self.writing() as connection:
+            # Compared and set: of all replicas that notice at once, one does it.
+            await connection.execute(update(table).where(table.c.epoch == old_epoch).values(epoch=secrets.token_hex(4)))
+            position = await _head(connection)
+        self.epoch = position.epoch
+        return position
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
         async with self.writing() as connection:
@@ -292,7 +309,7 @@ async def _prepare(writes: AsyncEngine) -> str:
             return str(found.epoch)
 
 
-async def _head(connection: AsyncConnection, epoch: str) -> Position:
+async def _head(connection: AsyncConnection) -> Position:
     table = schema.change_head
-    row = (await connection.execute(select(table).where(table.c.ns == NAMESPACE))).one()
-    return Position(epoch, row.seq, change_id(epoch, row.seq, row.hash))
+    row = (await connection.execute(select(table, _EPOCH).where(table.c.ns == NAMESPACE))).one()
+    return Position(row.epoch, row.seq, change_id(row.epoch, row.seq, row.hash))
