@@ -1,6 +1,7 @@
 """Tools over MCP: the packages' own, and five stable ones for clients that cache their list."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import mcp_types as types
@@ -9,10 +10,11 @@ from mcp.shared.exceptions import MCPError
 from pydantic import Field
 
 from gateway.mcp import uris
-from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, principal_of
+from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, level_of, principal_of
 from gateway.mcp.skills import DIGEST_META, VERSION_META
 from gateway.operations import incidents, search, skills, tools
 from gateway.operations.table import Context, JsonObject, Params, parse
+from gateway.principal import Principal
 from gateway.replica import Replica
 from services.failures import NotFound, ServiceError
 from services.models import SKILL_ID_PATTERN
@@ -47,7 +49,8 @@ async def _search_skills(context: Context, params: search.SearchSkills) -> Any:
 
 async def _load_skill(context: Context, params: LoadSkill) -> Any:
     replica = context.replica
-    skill, version = await replica.catalog.version(params.skill, params.version, context.principal.viewer.sees)
+    look = partial(replica.catalog.version, params.skill, params.version, context.principal.viewer.sees)
+    skill, version = await replica.seek(context.level, look)
     async with replica.invocations.logged(context.caller, "load_skill", skill, version, {}):
         file = skills.ReadFile(owner=skill.owner, name=skill.name, path=uris.SKILL_MD, version=version.version)
         _, data = await skills.file_bytes(context, file)
@@ -111,7 +114,7 @@ class ToolHandlers:
         principal = principal_of(context)
         with answering():
             principal.require("read")
-            await self._replica.current()
+            await self._replica.current(level_of(context))
         listed = [_listed(tool) for tool in self._replica.tools.listed(principal.viewer.sees)]
         return cacheable(context, {"tools": [*_META_LISTED, *listed]})
 
@@ -122,14 +125,18 @@ class ToolHandlers:
         tool = self._replica.tools.find(name, lambda _: True)
         return tool.spec.input_schema if tool else None
 
+    async def _find(self, name: str, principal: Principal) -> CallableTool:
+        return self._replica.tools.get(name, principal.viewer.sees)
+
     async def call_tool(self, context: RequestContext, params: types.CallToolRequestParams) -> dict[str, Any]:
         principal = principal_of(context)
-        operation = Context(self._replica, principal, caller_of(context))
         arguments = params.arguments or {}
         try:
+            operation = Context(self._replica, principal, caller_of(context), level_of(context))
             if params.name in META_TOOLS:
                 return await _call_meta(operation, META_TOOLS[params.name], arguments)
             principal.require("invoke")
+            await self._replica.seek(operation.level, partial(self._find, params.name, principal))
             answer = await self._replica.calls.call(params.name, arguments, operation.caller)
         except NotFound as error:
             if params.name not in META_TOOLS:

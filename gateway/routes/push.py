@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Header, Query, Request, WebSocket
 from starlette.responses import Response
 
+from gateway.envelope import with_meta
 from gateway.failures import rpc_error
 from gateway.operations.table import Context, Operation, parse
 from gateway.principal import Principal
@@ -14,9 +16,20 @@ from notifier.rpc import Command, RpcCall, RpcRegistry
 from notifier.sse import sse_response
 from notifier.topics import UnknownTopic
 from notifier.websocket import serve_websocket
+from services.changes.levels import parse_level
 from services.failures import Invalid
 
 DEFAULT_TOPICS = "skills,tools"
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    consistency: str = ""
+
+
+class _WithLevel(msgspec.Struct, frozen=True):
+    """The part of a call's params that says how fresh a read must be."""
+
+    meta: _Meta = msgspec.field(name="_meta", default_factory=_Meta)
 
 
 def rpc_registry(replica: Replica, operations: tuple[Operation, ...]) -> RpcRegistry:
@@ -33,8 +46,9 @@ def _command(replica: Replica, operation: Operation) -> Command:
         assert isinstance(principal, Principal)
         params = call.decoded(dict)
         params.pop("_meta", None)
-        context = Context(replica, principal, principal.caller("websocket"))
-        return (await operation(context, parse(operation.params, params))).data
+        level = parse_level(call.decoded(_WithLevel).meta.consistency)
+        context = Context(replica, principal, principal.caller("websocket"), level)
+        return with_meta(await operation(context, parse(operation.params, params)))
 
     return command
 
