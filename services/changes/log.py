@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from services import metrics
+from services.changes.hints import Hints, NoHints
 from services.changes.levels import BOUNDED, Level
 from services.clock import Monotonic, monotonic_s
 from services.failures import Conflict, Unavailable
@@ -71,6 +72,7 @@ class ChangeFeed:
         self._begin_again = begin_again
         self._interval_s = interval_s
         self._clock = clock
+        self._hints: Hints = NoHints()
         self._sinks: list[ChangeSink] = []
         self._news = asyncio.Event()
         self._tailing = asyncio.Lock()
@@ -106,6 +108,20 @@ class ChangeFeed:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def announce_with(self, hints: Hints) -> None:
+        """Has commits of this replica told to the others."""
+        self._hints = hints
+
+    def committed(self, seq: int) -> None:
+        """A write of this replica is committed: tails now, and lets the others do the same."""
+        self.kick()
+        self._hints.tell(seq)
+
+    def hinted(self, seq: int) -> None:
+        """Somebody says that `seq` is committed. True or not, all it does is make a tail come sooner."""
+        if seq > self.applied:
+            self.kick()
 
     def kick(self) -> None:
         """Makes the next tail come now."""
