@@ -5,6 +5,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -67,7 +68,7 @@ def cached(read: Read, etag: str | None = None) -> Reply:
     return Reply(read.value, Source(read.tier, read.bound), etag)
 
 
-def page(lines: list[bytes], next_cursor: str | None, **more: object) -> bytes:
+def page(lines: Sequence[bytes], next_cursor: str | None, **more: object) -> bytes:
     """`{items, next_cursor, ...}` around items that are encoded already."""
     rest = b"".join(b',"%s":%s' % (name.encode(), msgspec.json.encode(value)) for name, value in more.items())
     return b'{"items":[%s],"next_cursor":%s%s}' % (b",".join(lines), msgspec.json.encode(next_cursor), rest)

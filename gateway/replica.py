@@ -22,6 +22,7 @@ from services.ports import MetadataStore
 from services.search.search import SkillSearch
 from services.settings import Settings
 from services.skills.catalog import Catalog
+from services.skills.compiled import CompiledLists
 from services.skills.tools import ToolView
 from services.skills.view import CatalogView
 from services.skills.watcher import FolderWatcher
@@ -47,6 +48,7 @@ class Replica:
     feed: ChangeFeed
     view: CatalogView
     tools: ToolView
+    tool_lists: CompiledLists
     catalog: Catalog
     cache: TieredCache
     memory: MemoryTier

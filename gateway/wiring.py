@@ -45,6 +45,7 @@ from services.search.memory_index import MemoryIndex
 from services.search.search import SkillSearch
 from services.settings import Settings
 from services.skills.catalog import Catalog
+from services.skills.compiled import CompiledLists
 from services.skills.scan import FolderScan
 from services.skills.tools import ToolView
 from services.skills.view import CatalogView
@@ -87,7 +88,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             begin_again=partial(snapshot_after, store),
         )
         view = CatalogView(snapshot)
-        tools = ToolView(view)
+        tools, tool_lists = ToolView(view), CompiledLists()
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
         memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max)
         cache = TieredCache(feed, horizon, memory, second)
@@ -104,7 +105,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
 
         firewall = ErrorFirewall(SqlIncidents(store), SimilarPatterns(store, embedder), view.find, announce)
         _closing(stack, "error firewall", firewall.close)
-        followers: tuple[ChangeSink, ...] = (view, tools, horizon, search, firewall, *sinks, notifier)
+        followers: tuple[ChangeSink, ...] = (view, tools, tool_lists, horizon, search, firewall, *sinks, notifier)
         for follower in followers:
             feed.follow(follower)
         await search.start(snapshot.skills, snapshot.position.seq)
@@ -144,6 +145,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             feed=feed,
             view=view,
             tools=tools,
+            tool_lists=tool_lists,
             catalog=catalog,
             cache=cache,
             memory=memory,

@@ -34,8 +34,11 @@ class SkillLogs(SkillParams):
 
 async def list_tools(context: Context, _: NoParams) -> Reply:
     source = await context.replica.current(context.level)
-    listed = context.replica.tools.listed(context.principal.viewer.sees)
-    lines = [msgspec.json.encode(_tool(tool)) for tool in listed]
+    viewer = context.principal.viewer
+    tools = context.replica.tools
+    lines = context.replica.tool_lists.get(
+        ("rest", viewer), lambda: [msgspec.json.encode(_tool(tool)) for tool in tools.listed(viewer.sees)]
+    )
     data = page(lines, None, revision=context.replica.tools.revision)
     return Reply(data, source, etag=context.replica.tag("tools", context.replica.view.revision, context.principal.id))
 

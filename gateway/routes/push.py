@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request, WebSocket
+from fastapi import APIRouter, Header, Path, Query, Request, WebSocket
 from starlette.responses import Response
 
 from gateway.envelope import with_meta
@@ -11,6 +11,7 @@ from gateway.failures import rpc_error
 from gateway.operations.table import Context, Operation, parse
 from gateway.principal import Principal
 from gateway.replica import Replica
+from gateway.routes.trace import trace_response
 from notifier.close_codes import FORBIDDEN
 from notifier.rpc import Command, RpcCall, RpcRegistry
 from notifier.sse import sse_response
@@ -85,5 +86,16 @@ def push_router(replica: Replica, rpc: RpcRegistry) -> APIRouter:
             return sse_response(replica.notifier, principal.viewer, topics.split(","), last_event_id or since)
         except UnknownTopic as error:
             raise Invalid(str(error), code="unknown_topic") from error
+
+    @router.get(
+        "/api/v1/cache/trace/{key:path}",
+        operation_id="trace_key",
+        summary="What happens to one key of the cache, as it happens (text/event-stream).",
+        response_class=Response,
+    )
+    async def trace(request: Request, key: Annotated[str, Path(max_length=300)]) -> Response:
+        principal = request.state.principal
+        principal.require("admin")  # a key names things that not everybody sees
+        return trace_response(replica, principal, key)
 
     return router
