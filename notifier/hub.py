@@ -67,6 +67,12 @@ class Hub:
             for subscription in self._subscriptions:
                 subscription.on_row(event)
 
+    def restart(self, position: LogPosition) -> None:
+        """The log's history is another one from here on: every stream is told to read a snapshot."""
+        self._ring.restart(position.epoch, position.seq, position.id)
+        for subscription in self._subscriptions:
+            subscription.on_epoch()
+
     def publish_state(
         self, topic: str, key: str, kind: str, data: bytes, *, owner: str = "", visibility: str = "public"
     ) -> None:

@@ -29,8 +29,13 @@ failures = _counter("failures_total", "Answers that carry an error, by its code.
 
 changes_applied = _counter("changes_applied_total", "Change rows this replica has applied.")
 log_seq = _gauge("log_seq", "Newest change this replica has applied.")
+log_restarts = _counter("log_restarts_total", "Times the catalog was read anew because the log's history had changed.")
 tail_failures = _counter("tail_failures_total", "Tails of the change log that failed.")
 sink_failures = _counter("sink_failures_total", "Rows a follower of the log could not apply.", "sink")
+
+hints_sent = _counter("hints_sent_total", "Hints about commits of this replica given to Redis.")
+hints_received = _counter("hints_received_total", "Hints that came from Redis, by what they held.", "content")
+hint_failures = _counter("hint_failures_total", "Hints not sent, and connections for them lost, by direction.", "at")
 
 notice_failures = _counter("notice_failures_total", "Notices that could not be sent, by who should have them.", "to")
 

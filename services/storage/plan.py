@@ -43,6 +43,11 @@ def change_id(epoch: str, seq: int, chained: str) -> str:
     return f"{epoch}-{seq}-{chained[:8]}"
 
 
+def in_epoch(epoch: str, id_: str) -> str:
+    """A stored id as it is called now: the log may have been given a new epoch since it was written."""
+    return f"{epoch}-{id_.partition('-')[2]}" if id_ else ""
+
+
 class WritePlan:
     """Rows to write, by table, and `assumed`, the end of the log they fit behind.
 
@@ -152,7 +157,7 @@ def read_change(epoch: str, row: Any) -> Change:
     body = msgspec.json.decode(row.body, type=ChangeBody)
     return Change(
         id=change_id(epoch, row.seq, row.hash),
-        prev=row.prev,
+        prev=in_epoch(epoch, row.prev),
         seq=row.seq,
         topic=row.topic,
         kind=row.kind,

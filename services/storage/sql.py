@@ -1,10 +1,11 @@
 """The metadata store on SQL, through SQLAlchemy Core: what SQLite and PostgreSQL have in common."""
 
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
-from sqlalchemy import delete, or_, select, tuple_
+from sqlalchemy import delete, or_, select, tuple_, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,11 +15,13 @@ from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, 
 from services.ports import CatalogSnapshot, InvocationQuery, Position
 from services.storage import publishing, schema
 from services.storage.database import Answer, Database, PlanFor, replacing
-from services.storage.plan import NAMESPACE, WritePlan, change_id, ledger_row, read_change
+from services.storage.plan import NAMESPACE, WritePlan, change_id, in_epoch, ledger_row, read_change
 from services.storage.publishing import KEYS_MAX
 from services.storage.sqlite import SqliteDatabase
 
 _URLS = "the database URL must be sqlite:///PATH or postgresql://..."
+# With every read of the log, because a replica may fence the log of all.
+_EPOCH = select(schema.deployment.c.epoch).scalar_subquery().label("epoch")
 
 
 class SqlStore:
@@ -26,6 +29,7 @@ class SqlStore:
 
     def __init__(self, database: Database, epoch: str) -> None:
         self.database = database
+        # As last seen; what a write stores under an older one is read under the newer.
         self.epoch = epoch
 
     @classmethod
@@ -47,26 +51,40 @@ class SqlStore:
 
     async def head(self) -> Position:
         async with self.database.tailing() as connection:
-            return await _head(connection, self.epoch)
+            position = await _head(connection)
+        self.epoch = position.epoch
+        return position
 
     async def tail(self, after: int, limit: int) -> list[Change]:
         table = schema.changes
         query = (
-            select(table).where((table.c.ns == NAMESPACE) & (table.c.seq > after)).order_by(table.c.seq).limit(limit)
+            select(table, _EPOCH)
+            .where((table.c.ns == NAMESPACE) & (table.c.seq > after))
+            .order_by(table.c.seq)
+            .limit(limit)
         )
         async with self.database.tailing() as connection:
             rows = (await connection.execute(query)).all()
-        return [read_change(self.epoch, row) for row in rows]
+        return [read_change(row.epoch, row) for row in rows]
 
     async def snapshot(self) -> CatalogSnapshot:
         async with self.reading() as connection:
-            position = await _head(connection, self.epoch)
+            position = await _head(connection)
             rows = (await connection.execute(publishing.skills_query())).all()
             streams = (await connection.execute(select(schema.streams))).all()
+        self.epoch = position.epoch
         skills = [publishing.read_skill(row) for row in rows]
-        return CatalogSnapshot(
-            position, skills, {(row.topic, row.owner, row.visibility): row.change_id for row in streams}
-        )
+        newest = {(row.topic, row.owner, row.visibility): in_epoch(self.epoch, row.change_id) for row in streams}
+        return CatalogSnapshot(position, skills, newest)
+
+    async def fence(self, old_epoch: str) -> Position:
+        table = schema.deployment
+        async with self.writing() as connection:
+            # Compared and set: of all replicas that notice at once, one does it.
+            await connection.execute(update(table).where(table.c.epoch == old_epoch).values(epoch=secrets.token_hex(4)))
+            position = await _head(connection)
+        self.epoch = position.epoch
+        return position
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
         ids = {draft.skill_id for draft in drafts}
@@ -231,7 +249,7 @@ def _database(url: str) -> Database:
     return PostgresDatabase(parsed)
 
 
-async def _head(connection: AsyncConnection, epoch: str) -> Position:
+async def _head(connection: AsyncConnection) -> Position:
     table = schema.change_head
-    row = (await connection.execute(select(table).where(table.c.ns == NAMESPACE))).one()
-    return Position(epoch, row.seq, change_id(epoch, row.seq, row.hash))
+    row = (await connection.execute(select(table, _EPOCH).where(table.c.ns == NAMESPACE))).one()
+    return Position(row.epoch, row.seq, change_id(row.epoch, row.seq, row.hash))
