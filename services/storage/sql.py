@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, event, select, text, update
+from sqlalchemy import delete, event, func, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
@@ -103,6 +103,15 @@ class SqlStore:
             position = await _head(connection)
         self.epoch = position.epoch
         return position
+
+    async def trim(self, keep_rows: int, batch: int) -> int:
+        table = schema.changes
+        ours = table.c.ns == NAMESPACE
+        async with self.writing() as connection:
+            oldest = await connection.scalar(select(func.min(table.c.seq)).where(ours))
+            head = (await _head(connection)).seq
+            last = min(head - max(1, keep_rows), (oldest or 0) + batch - 1)
+            return (await connection.execute(delete(table).where(ours & (table.c.seq <= last)))).rowcount
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
         async with self.writing() as connection:
