@@ -52,12 +52,12 @@ from services.skills.tools import ToolView
 from services.skills.view import CatalogView
 from services.skills.watcher import FolderWatcher
 from services.storage.blobs_local import LocalBlobs
+from services.storage.blobs_table import TableBlobs
 from services.storage.incidents import SqlIncidents
 from services.storage.invocations import InvocationLog
 from services.storage.sql import SqlStore
 
 CLOSE_TIMEOUT_S = 5.0
-_BLOB_STORES = {"local": LocalBlobs}
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +77,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         stack.push_async_callback(_ended, probing)
         store = await SqlStore.open(settings.resolved_database_url)
         _closing(stack, "store", store.close)
-        blobs = _BLOB_STORES[settings.storage_backend](settings.data_dir / "blobs")
+        blobs = _BLOB_STORES[settings.storage_backend](settings, store)
         _closing(stack, "blobs", blobs.close)
         second, redis_url = await _second_tier(settings, stack, notices)
         position_file = PositionFile(settings.data_dir / "position.json")
@@ -164,6 +164,14 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             watcher=watcher,
             notices=notices,
         )
+
+
+def _local_blobs(settings: Settings, store: SqlStore) -> LocalBlobs | TableBlobs:
+    """Files in the data folder, or rows of a database whose replicas need not share a folder."""
+    return TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
+
+
+_BLOB_STORES = {"local": _local_blobs}
 
 
 async def _second_tier(

@@ -48,6 +48,7 @@ cache_l2_open = _gauge("cache_l2_breaker_open", "1 while Redis is being left alo
 cache_l1_bytes = _gauge("cache_l1_bytes", "Bytes held by the memory tier.")
 cache_l1_entries = _gauge("cache_l1_entries", "Entries held by the memory tier.")
 
+write_races_lost = _counter("write_races_lost_total", "Writes planned anew: another replica wrote first.")
 publishes = _counter("publishes_total", "Packages given to the catalog, by outcome.", "outcome")
 scan_seconds = _histogram("scan_seconds", "Time of one scan of a watched folder.")
 watch_failures = _counter("watch_failures_total", "Scans of a watched folder that failed.")
