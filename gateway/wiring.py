@@ -27,6 +27,7 @@ from services.changes.fencing import snapshot_after, snapshot_at_start
 from services.changes.hints import RedisHints
 from services.changes.log import ChangeFeed
 from services.changes.position_file import PositionFile
+from services.changes.retention import LogRetention
 from services.clock import monotonic_s, utc_now
 from services.errors.firewall import ErrorFirewall
 from services.errors.nouns import Incident
@@ -120,6 +121,9 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
         _open_hints(redis_url, stack, feed)
+        retention = LogRetention(store, replica_id, settings.log_keep_rows)
+        retention.start()
+        _closing(stack, "retention", retention.close)
         position_file.start(feed)
         _closing(stack, "position", position_file.close)
         feed.start()

@@ -30,6 +30,8 @@ failures = _counter("failures_total", "Answers that carry an error, by its code.
 changes_applied = _counter("changes_applied_total", "Change rows this replica has applied.")
 log_seq = _gauge("log_seq", "Newest change this replica has applied.")
 log_restarts = _counter("log_restarts_total", "Times the catalog was read anew because the log's history had changed.")
+changes_removed = _counter("changes_removed_total", "Old rows removed from the change log by this replica.")
+retention_failures = _counter("retention_failures_total", "Removals of old rows that failed and are tried again.")
 tail_failures = _counter("tail_failures_total", "Tails of the change log that failed.")
 sink_failures = _counter("sink_failures_total", "Rows a follower of the log could not apply.", "sink")
 

@@ -85,6 +85,11 @@ class MetadataStore(ChangeReader, Protocol):
         """Gives the log a new epoch, unless it has another than `old_epoch` by now; answers its end."""
         ...
 
+    async def trim(self, keep_rows: int, batch: int) -> int:
+        """Removes up to `batch` of the oldest change rows, never one of the newest `keep_rows` (at least
+        1); answers how many."""
+        ...
+
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
         """Commits all drafts in one transaction, in order. A stale `if_match` raises `Conflict`
         and commits none of them."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
-from sqlalchemy import delete, or_, select, tuple_, update
+from sqlalchemy import delete, func, or_, select, tuple_, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,9 +19,9 @@ from services.storage.plan import NAMESPACE, WritePlan, change_id, in_epoch, led
 from services.storage.publishing import KEYS_MAX
 from services.storage.sqlite import SqliteDatabase
 
-_URLS = "the database URL must be sqlite:///PATH or postgresql://..."
 # With every read of the log, because a replica may fence the log of all.
 _EPOCH = select(schema.deployment.c.epoch).scalar_subquery().label("epoch")
+_URLS = "the database URL must be sqlite:///PATH or postgresql://..."
 
 
 class SqlStore:
@@ -82,9 +82,16 @@ class SqlStore:
         async with self.writing() as connection:
             # Compared and set: of all replicas that notice at once, one does it.
             await connection.execute(update(table).where(table.c.epoch == old_epoch).values(epoch=secrets.token_hex(4)))
-            position = await _head(connection)
-        self.epoch = position.epoch
-        return position
+        return await self.head()
+
+    async def trim(self, keep_rows: int, batch: int) -> int:
+        table = schema.changes
+        ours = table.c.ns == NAMESPACE
+        newest = (await self.head()).seq
+        async with self.writing() as connection:
+            oldest = await connection.scalar(select(func.min(table.c.seq)).where(ours))
+            last = min(newest - max(1, keep_rows), (oldest or 0) + batch - 1)
+            return (await connection.execute(delete(table).where(ours & (table.c.seq <= last)))).rowcount
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
         ids = {draft.skill_id for draft in drafts}

@@ -18,6 +18,7 @@ from services.changes.fencing import snapshot_after, snapshot_at_start
 from services.changes.levels import parse_level
 from services.changes.log import ChangeFeed
 from services.changes.position_file import PositionFile
+from services.changes.retention import LogRetention
 from services.clock import utc_now
 from services.failures import Conflict, Unavailable
 from services.ports import Position
@@ -233,6 +234,49 @@ async def test_a_restore_between_two_runs_is_noticed_by_the_position_that_was_ke
     restore(tmp_path / "store.db", backup)
     again = await snapshot_at_start(store, fenced.position)
     assert again.position.epoch not in (newest.epoch, fenced.position.epoch), "an epoch that a backup brought back"
+
+
+async def test_a_replica_behind_the_oldest_row_that_is_kept_begins_again_in_the_same_history(
+    stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    writer, behind = [await following(stack, tmp_path) for _ in range(2)]
+    await writer.publish("one")
+    await behind.feed.tail()
+    stream = behind.notifier.subscribe(EVERYBODY, ["skills"])
+    stack.callback(stream.close)
+    for number in range(10):
+        await writer.publish(f"text {number}")
+    head = writer.feed.position
+
+    assert await writer.store.trim(3, 4) == 4
+    assert [row.seq for row in await writer.store.tail(0, 2)] == [5, 6]
+    while await writer.store.trim(3, 4):
+        pass
+    await asyncio.gather(behind.feed.tail(), writer.feed.tail())
+
+    assert [row.seq for row in await writer.store.tail(0, 9)] == [head.seq - 2, head.seq - 1, head.seq]
+    assert (behind.feed.position, behind.sink.restarts) == (head, [head])
+    assert writer.sink.restarts == [], "what is up to date has missed nothing"
+    assert await behind.read() == "alpha as of text 9"
+    async with asyncio.timeout(5):
+        (frame,) = await stream.next_batch()
+    assert isinstance(frame, Reset)
+    assert (frame.reason, frame.position) == ("trimmed", head.id)
+    assert (await snapshot_at_start(writer.store, Position(head.epoch, 1, "x"))).position == head
+    assert await writer.store.trim(0, 100) == 2, "the newest row always stays"
+
+
+async def test_one_of_the_replicas_trims_the_log(stack: AsyncExitStack, tmp_path: Path) -> None:
+    replica = await following(stack, tmp_path)
+    for number in range(10):
+        await replica.publish(f"text {number}")
+    for name in ("a", "b"):
+        retention = LogRetention(replica.store, name, 5, look_s=0.02)
+        retention.start()
+        stack.push_async_callback(retention.close)
+    async with asyncio.timeout(5):
+        while len(await replica.store.tail(0, 100)) != 5:  # noqa: ASYNC110  # no event for what is not there
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"position": 7}', b'{"position": "e-1"}', b"\xff"])
