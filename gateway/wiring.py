@@ -80,8 +80,10 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         view = CatalogView(snapshot)
         tools = ToolView(view)
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
-        memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max)
-        cache = TieredCache(feed, horizon, memory, second)
+        memory = MemoryTier(
+            entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max, policy=settings.l1_policy
+        )
+        cache = TieredCache(feed, horizon, memory, second, leases=second, hot_file=settings.data_dir / "hot.msgpack")
         _closing(stack, "cache", cache.close)
         search, embedder = await _open_search(settings, stack, store, notices)
         notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
@@ -110,6 +112,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
         feed.start()
+        cache.warm_up(store)
         _closing(stack, "change feed", feed.close)
         catalog = Catalog(store, blobs, view, feed)
         watcher = _open_watcher(settings, stack, store, catalog, replica_id, notices)

@@ -19,12 +19,18 @@ from gateway.operations.table import (
     VersionParams,
     fingerprint,
 )
+from services.cache.deps import depends_on
+from services.cache.space import Space
 from services.failures import Invalid
 from services.models import OWNER_PATTERN, Published, Skill, Version
 from services.skills.catalog import served_file
 from services.skills.view import summary
 
-_DETAIL_TTL_S = 300.0
+# Details are made from the view, in less time than a round trip to Redis takes.
+_DETAILS = Space("detail", l2=False)
+_VERSIONS = Space("versions")
+_VERSION = Space("version")
+_FILES = Space("blob")
 _WRITE_SEEN_S = 1.0
 
 
@@ -66,10 +72,10 @@ async def get_skill(context: Context, params: SkillParams) -> Reply:
     skill = replica.view.get(params.skill_id, context.principal.viewer.sees)
 
     async def load() -> bytes:
+        depends_on(f"skill:{skill.id}", f"tools:{skill.id}")
         return msgspec.json.encode(_detail(context, skill.id))
 
-    dep = f"skill:{skill.id}"
-    read = await replica.cache.get_or_load(f"detail:{skill.id}", (dep,), _DETAIL_TTL_S, load)
+    read = await replica.cache.get(_DETAILS, f"detail:{skill.id}", load)
     return cached(read, etag=f"{skill.id}-{skill.seq}")
 
 
@@ -98,27 +104,31 @@ def _detail(context: Context, skill_id: str) -> dict[str, Any]:
 async def list_versions(context: Context, params: SkillParams) -> Reply:
     replica = context.replica
     skill = replica.view.get(params.skill_id, context.principal.viewer.sees)
+    dep = f"skill:{skill.id}"
 
     async def load() -> bytes:
+        depends_on(dep)
         found = await replica.store.versions(skill.id)
         now = replica.view.get(skill.id, lambda _: True)
         return msgspec.json.encode({"items": [_version(version, now) for version in found]})
 
-    read = await replica.cache.get_or_load(f"versions:{skill.id}", (f"skill:{skill.id}",), _DETAIL_TTL_S, load)
+    read = await replica.cache.get(_VERSIONS, f"versions:{skill.id}", load, deps=(dep,))
     return cached(read, etag=f"versions-{skill.id}-{skill.seq}")
 
 
 async def get_version(context: Context, params: VersionParams) -> Reply:
     replica = context.replica
     skill = replica.view.get(params.skill_id, context.principal.viewer.sees)
+    dep = f"skill:{skill.id}"
 
     async def load() -> bytes:
+        depends_on(dep)
         now, version = await replica.catalog.version(skill.id, params.version, lambda _: True)
         more = {"frontmatter": version.frontmatter, "diagnostics": version.diagnostics}
         return msgspec.json.encode({**_version(version, now), **more})
 
     key = f"version:{skill.id}@{params.version}"
-    read = await replica.cache.get_or_load(key, (f"skill:{skill.id}",), _DETAIL_TTL_S, load)
+    read = await replica.cache.get(_VERSION, key, load, deps=(dep,))
     return cached(read, etag=f"version-{skill.id}-{params.version}-{skill.seq}")
 
 
@@ -156,7 +166,7 @@ async def file_bytes(context: Context, params: ReadFile) -> tuple[Version, bytes
     async def load() -> bytes:
         return await replica.catalog.blob(entry)
 
-    read = await replica.cache.get_or_load(f"blob:{entry.sha256}", (), _DETAIL_TTL_S, load)
+    read = await replica.cache.get(_FILES, f"blob:{entry.sha256}", load)
     if read.tier == "l2" and hashlib.sha256(read.value).hexdigest() != entry.sha256:
         # Whoever can write to Redis must not be able to change what a digest stands for.
         replica.cache.invalidate(f"blob:{entry.sha256}")
