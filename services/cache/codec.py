@@ -26,8 +26,8 @@ import zstandard
 WIRE_VERSION = 2
 DICTIONARY_ID = 1
 VALUE_BYTES_MAX = 64 * 1024
-# Below it compression saves less than the header costs; with the dictionary 943 B of JSON become
-# 300 in 3.3 us (measured 2026-11).
+# Above it the dictionary pays: details of 416 real skills, 987 B on average, shrink 3.7 times with it
+# and 2.3 times without (measured 2026-11).
 _COMPRESSED_FROM_BYTES = 512
 _ZSTD_LEVEL = 3
 _COMPRESSED, _NEGATIVE = 1, 2
