@@ -37,7 +37,7 @@ check: ## Run what CI runs: static checks, tests, frontend
 static: lint types imports dependencies dead-code manifests ## Run the checks that start nothing
 
 .PHONY: bench
-bench: dev-set ## Run the benchmarks; ARGS="-k cache" picks some
+bench: bench-set ## Run the benchmarks; ARGS="-k cache" picks some
 	@$(BIN)/python -m pytest -m bench -s --timeout 1800 tests/bench $(ARGS)
 
 .PHONY: lint
@@ -97,6 +97,7 @@ lock: dev-set ## Lock the dependencies anew; ARGS=--upgrade moves them to their 
 	@lock() { $(BIN)/uv --quiet pip compile "$$@" --universal --generate-hashes --no-annotate --no-header $(ARGS); }; \
 		lock pyproject.toml --extra postgres -o requirements.lock; \
 		lock pyproject.toml --group dev --extra milvus --extra postgres -c requirements.lock -o requirements-dev.lock; \
+		lock pyproject.toml --group dev --group bench --extra milvus --extra postgres -c requirements-dev.lock -o requirements-bench.lock; \
 		printf '%s\n' uv hatchling editables | lock - -c requirements-dev.lock -o bootstrap.lock
 	@npm --prefix frontend install --package-lock-only --ignore-scripts
 	@npm --prefix frontend ci
@@ -109,6 +110,10 @@ clean: ## Remove what was installed and cached; .skillwire, the data, stays
 .PHONY: dev-set
 dev-set:
 	@"$$PYTHON" scripts/set_up.py dev
+
+.PHONY: bench-set
+bench-set:
+	@"$$PYTHON" scripts/set_up.py bench
 
 # npm writes this file last, so it is newer than the lock exactly when the last install ended well.
 .PHONY: node-set

@@ -91,20 +91,12 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         view = CatalogView(snapshot)
         tools, tool_lists = ToolView(view), CompiledLists()
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
-        memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max)
-        cache = TieredCache(feed, horizon, memory, second)
-        _closing(stack, "cache", cache.close)
+        memory, cache = _open_cache(settings, stack, feed, horizon, second)
         search, embedder = await _open_search(settings, stack, store, notices)
         notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
         _closing(stack, "notifier", notifier.close)
-
-        def announce(incident: Incident, skill: Skill) -> None:
-            state = msgspec.json.encode(incident.shown())
-            notifier.publish_state(
-                "incidents", incident.id, "incident.seen", state, owner=skill.owner, visibility=skill.visibility
-            )
-
-        firewall = ErrorFirewall(SqlIncidents(store), SimilarPatterns(store, embedder), view.find, announce)
+        similar = SimilarPatterns(store, embedder)
+        firewall = ErrorFirewall(SqlIncidents(store), similar, view.find, _announcer(notifier))
         _closing(stack, "error firewall", firewall.close)
         followers: tuple[ChangeSink, ...] = (view, tools, tool_lists, horizon, search, firewall, *sinks, notifier)
         for follower in followers:
@@ -127,6 +119,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         position_file.start(feed)
         _closing(stack, "position", position_file.close)
         feed.start()
+        cache.warm_up(store)
         _closing(stack, "change feed", feed.close)
         catalog = Catalog(store, blobs, view, feed)
         watcher = _open_watcher(settings, stack, store, catalog, replica_id, notices)
@@ -164,6 +157,27 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             watcher=watcher,
             notices=notices,
         )
+
+
+def _open_cache(
+    settings: Settings, stack: AsyncExitStack, feed: ChangeFeed, horizon: Horizon, second: RedisTier | NoSecondTier
+) -> tuple[MemoryTier, TieredCache]:
+    memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max, policy=settings.l1_policy)
+    cache = TieredCache(feed, horizon, memory, second, leases=second, hot_file=settings.data_dir / "hot.msgpack")
+    _closing(stack, "cache", cache.close)
+    return memory, cache
+
+
+def _announcer(notifier: UnifiedNotifier) -> Callable[[Incident, Skill], None]:
+    """Tells whoever sees the skill of its incident's latest state."""
+
+    def announce(incident: Incident, skill: Skill) -> None:
+        state = msgspec.json.encode(incident.shown())
+        notifier.publish_state(
+            "incidents", incident.id, "incident.seen", state, owner=skill.owner, visibility=skill.visibility
+        )
+
+    return announce
 
 
 def _local_blobs(settings: Settings, store: SqlStore) -> LocalBlobs | TableBlobs:

@@ -1,9 +1,9 @@
-"""Brings `.venv` in line with the lock files: `python3 scripts/set_up.py run|dev`.
+"""Brings `.venv` in line with the lock files: `python3 scripts/set_up.py run|dev|bench`.
 
-`run` is what the service imports, `dev` adds what the checks need and contains `run`, so a
-virtual environment made for the checks also serves. Every download is checked against the
-hashes of a lock. A stamp in `.venv` holds a digest of all that went into it; while it fits,
-nothing is started and the call costs a few milliseconds.
+`run` is what the service imports, `dev` adds what the checks need, `bench` what the benchmarks
+compare with. Each contains the one before, so a virtual environment made for the checks also
+serves. Every download is checked against the hashes of a lock. A stamp in `.venv` holds a digest
+of all that went into it; while it fits, nothing is started and the call costs a few milliseconds.
 
 Standard library only, and no newer syntax than an old Python can read up to the version check.
 """
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / ".installed"
 BOOTSTRAP = "bootstrap.lock"
-LOCKS = {"run": "requirements.lock", "dev": "requirements-dev.lock"}
+LOCKS = {"run": "requirements.lock", "dev": "requirements-dev.lock", "bench": "requirements-bench.lock"}
 PYTHON_MIN = (3, 11)
 
 
@@ -38,7 +38,8 @@ def fingerprint(name: str) -> str:
 def is_current(name: str) -> bool:
     if not (STAMP.is_file() and (VENV / "bin" / "python").exists()):
         return False
-    return STAMP.read_text().strip() in {fingerprint(name), fingerprint("dev")}
+    names = list(LOCKS)
+    return STAMP.read_text().strip() in {fingerprint(larger) for larger in names[names.index(name) :]}
 
 
 def is_usable() -> bool:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 Monotonic = Callable[[], float]
 
@@ -11,9 +12,9 @@ Monotonic = Callable[[], float]
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
 
 
-def monotonic_s() -> float:
-    """Seconds since an arbitrary start, never set back."""
-    return time.clock_gettime(_BOOTTIME) if _BOOTTIME is not None else time.monotonic()
+# Seconds since an arbitrary start, never set back. A partial and no function: a hit of L1 is
+# allowed 150 ns, and a Python call around the clock would be a third of that.
+monotonic_s: Monotonic = partial(time.clock_gettime, _BOOTTIME) if _BOOTTIME is not None else time.monotonic
 
 
 def utc_now() -> str:

@@ -45,6 +45,11 @@ cache_reads = _counter("cache_reads_total", "Cached reads, by the tier that answ
 cache_refused = _counter("cache_refused_total", "Cached records refused because a change is newer.", "tier")
 cache_l2_errors = _counter("cache_l2_errors_total", "Calls to Redis that failed or timed out.")
 cache_l2_open = _gauge("cache_l2_breaker_open", "1 while Redis is being left alone after failures.")
+cache_stale_served = _counter(
+    "cache_stale_served_total", "Labelled answers from before, by what kept the truth away.", "reason"
+)
+cache_background_failures = _counter("cache_background_failures_total", "Refreshes and fills that failed unexpectedly.")
+cache_l1_evictions = _counter("cache_l1_evictions_total", "Records that had to make room in the memory tier.")
 cache_l1_bytes = _gauge("cache_l1_bytes", "Bytes held by the memory tier.")
 cache_l1_entries = _gauge("cache_l1_entries", "Entries held by the memory tier.")
 

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     workers_max: int = Field(default=4, ge=1, le=256)
     call_queue_max: int = Field(default=256, ge=1)
     l1_entries_max: int = Field(default=2000, ge=1)
+    l1_policy: Literal["s3fifo", "lru"] = "s3fifo"
     l1_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
     tail_interval_s: float = Field(default=0.15, gt=0, le=0.4)
     log_keep_rows: int = Field(default=100_000, ge=1000)

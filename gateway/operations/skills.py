@@ -19,12 +19,18 @@ from gateway.operations.table import (
     VersionParams,
     fingerprint,
 )
+from services.cache.deps import depends_on
+from services.cache.space import Space
 from services.failures import Invalid
 from services.models import OWNER_PATTERN, FileEntry, Published, Skill, Version
 from services.skills.catalog import served_file
 from services.skills.view import summary
 
-DETAIL_TTL_S = 300.0
+# Details are made from the view, in less time than a round trip to Redis takes.
+_DETAILS = Space("detail", l2=False)
+_VERSIONS = Space("versions")
+_VERSION = Space("version")
+_FILES = Space("blob")
 _WRITE_SEEN_S = 1.0
 
 
@@ -68,10 +74,10 @@ async def get_skill(context: Context, params: SkillParams) -> Reply:
     skill = await replica.skill(params.skill_id, context.principal.viewer.sees, context.level)
 
     async def load() -> bytes:
+        depends_on(f"skill:{skill.id}", f"tools:{skill.id}")
         return msgspec.json.encode(_detail(context, skill.id))
 
-    dep = f"skill:{skill.id}"
-    read = await replica.cache.get_or_load(f"detail:{skill.id}", (dep,), DETAIL_TTL_S, load, level=context.level)
+    read = await replica.cache.get(_DETAILS, f"detail:{skill.id}", load, level=context.level)
     return cached(read, etag=replica.tag(skill.id, skill.seq))
 
 
@@ -100,28 +106,31 @@ def _detail(context: Context, skill_id: str) -> dict[str, Any]:
 async def list_versions(context: Context, params: SkillParams) -> Reply:
     replica = context.replica
     skill = await replica.skill(params.skill_id, context.principal.viewer.sees, context.level)
+    dep = f"skill:{skill.id}"
 
     async def load() -> bytes:
+        depends_on(dep)
         found = await replica.store.versions(skill.id)
         now = replica.view.get(skill.id, lambda _: True)
         return msgspec.json.encode({"items": [_version(version, now) for version in found]})
 
-    deps = (f"skill:{skill.id}",)
-    read = await replica.cache.get_or_load(f"versions:{skill.id}", deps, DETAIL_TTL_S, load, level=context.level)
+    read = await replica.cache.get(_VERSIONS, f"versions:{skill.id}", load, level=context.level, deps=(dep,))
     return cached(read, etag=replica.tag("versions", skill.id, skill.seq))
 
 
 async def get_version(context: Context, params: VersionParams) -> Reply:
     replica = context.replica
     skill = await replica.skill(params.skill_id, context.principal.viewer.sees, context.level)
+    dep = f"skill:{skill.id}"
 
     async def load() -> bytes:
+        depends_on(dep)
         now, version = await replica.catalog.version(skill.id, params.version, lambda _: True)
         more = {"frontmatter": version.frontmatter, "diagnostics": version.diagnostics}
         return msgspec.json.encode({**_version(version, now), **more})
 
     key = f"version:{skill.id}@{params.version}"
-    read = await replica.cache.get_or_load(key, (f"skill:{skill.id}",), DETAIL_TTL_S, load, level=context.level)
+    read = await replica.cache.get(_VERSION, key, load, level=context.level, deps=(dep,))
     return cached(read, etag=replica.tag("version", skill.id, params.version, skill.seq))
 
 
@@ -163,7 +172,7 @@ async def file_bytes(context: Context, params: ReadFile) -> tuple[Version, bytes
     async def load() -> bytes:
         return await replica.catalog.blob(entry)
 
-    read = await replica.cache.get_or_load(f"blob:{entry.sha256}", (), DETAIL_TTL_S, load)
+    read = await replica.cache.get(_FILES, f"blob:{entry.sha256}", load)
     if read.tier == "l2" and hashlib.sha256(read.value).hexdigest() != entry.sha256:
         # Whoever can write to Redis must not be able to change what a digest stands for.
         replica.cache.invalidate(f"blob:{entry.sha256}")

@@ -1,8 +1,8 @@
 """Single flight: any number of callers of one key share one load.
 
 The load is a task of its own, so a cancelled caller harms nobody; when the last waiter has
-left, it is cancelled. `doom` detaches a load whose answer a change has made old: those who wait
-still get it, later callers start a new one.
+left, it is cancelled, unless somebody asked for it to be kept. `doom` detaches a load whose answer
+a change has made old: those who wait still get it, later callers start a new one.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ class _Flight(Generic[T]):
     def __init__(self, task: asyncio.Task[T]) -> None:
         self.task = task
         self.waiting = 0
+        self.kept = False
 
 
 class Flights(Generic[T]):
@@ -25,8 +26,15 @@ class Flights(Generic[T]):
         self._by_key: dict[str, _Flight[T]] = {}
         self._tasks: set[asyncio.Task[T]] = set()
 
-    async def load(self, key: str, loader: Callable[[], Awaitable[T]]) -> T:
-        """The result of the load under way, or of a new one. Raises what the loader raises."""
+    def __contains__(self, key: str) -> bool:
+        """Whether a load is under way that a caller would join."""
+        return key in self._by_key
+
+    async def load(self, key: str, loader: Callable[[], Awaitable[T]], *, keep: bool = False) -> T:
+        """The result of the load under way, or of a new one. Raises what the loader raises.
+
+        With `keep` the load goes on to its end even when everybody has left.
+        """
         flight = self._by_key.get(key)
         if flight is None:
             flight = _Flight(asyncio.create_task(_run(loader), name=f"load {key}"))
@@ -34,11 +42,12 @@ class Flights(Generic[T]):
             self._tasks.add(flight.task)
             flight.task.add_done_callback(lambda task: self._landed(key, task))
         flight.waiting += 1
+        flight.kept = flight.kept or keep
         try:
             return await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
-            if flight.waiting == 0 and not flight.task.done():
+            if flight.waiting == 0 and not flight.kept and not flight.task.done():
                 self._detach(key, flight.task)
                 flight.task.cancel()
 

@@ -1,50 +1,53 @@
 """The tiered read: L1 memory, L2 Redis, L3 the loader; validity is the change log's alone.
 
-A read under the bounded level first asks the feed how far behind this replica may be
-(`ChangeFeed.bound`); a record of any tier is then served only if the horizon allows it. Redis can
-therefore lose, delay or forge whatever it likes: a wrong record is refused like an old one.
+A read first makes sure how far behind this replica may be (`ChangeFeed.bound`); a record of any
+tier is then served only if the horizon allows it. Redis can therefore lose, delay or forge
+whatever it likes: a wrong record is refused like an old one. Proof and failure matrix: decision
+0010.
+
+A hit of L1 is a plain call. What it has to compare is folded into two numbers of the cell: until
+when it is good (its life, its refresh, the feed's horizon, whichever ends first), and the
+revision of the horizon it was last checked at. While both hold, nothing it depends on has changed.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+import asyncio
+import math
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
-
-import msgspec
+from pathlib import Path
 
 from services import metrics
-from services.cache import codec
-from services.cache.codec import Record
+from services.cache.background import Background
+from services.cache.deps import current
 from services.cache.flight import Flights
 from services.cache.horizon import Horizon
-from services.cache.memory import MemoryTier
+from services.cache.memory import Cell, MemoryTier
+from services.cache.read import HitRead, Read
+from services.cache.refill import Landed, Leases, Loader, Refill, early, missing
+from services.cache.space import Space
+from services.cache.stats import Stats, Tally
 from services.cache.trace import TraceEvent, Traces
+from services.cache.warm import HotSet
 from services.changes.levels import BOUNDED, Level
-from services.changes.log import Bound, ChangeFeed
-from services.ports import SecondTier
+from services.changes.log import DELTA_S, STALE_MAX_S, Bound, ChangeFeed
+from services.failures import Exhausted, Timeout, Unavailable
+from services.ports import ChangeReader, SecondTier
 
-L2_VALUE_BYTES_MAX = 64 * 1024
-_RELOADS_MAX = 2
+__all__ = ["Read", "TieredCache"]
 
-
-class Read(NamedTuple):
-    """`tier` is l1, l2 or l3 (loaded now); `bound` says how old the answer may be."""
-
-    value: bytes
-    tier: str
-    bound: Bound
-
-
-class Stats(msgspec.Struct):
-    """Counters since start."""
-
-    l1_hits: int = 0
-    l2_hits: int = 0
-    loads: int = 0
-    refused: int = 0
+_REFRESHES_MAX = 16
+# What a record of before may stand in for: trouble on the way to the truth. Every other error is
+# the truth.
+_TROUBLE = (Unavailable, Timeout, Exhausted, OSError)
 
 
 class TieredCache:
-    """`get_or_load` for everything whose answer depends on the catalog."""
+    """`get` for everything whose answer depends on the catalog; `peek` for whoever cannot wait.
+
+    `leases` spread loads over replicas; `hot_file` is where the keys that are read most survive a
+    restart. `chance` answers numbers from 0 to 1.
+    """
 
     def __init__(
         self,
@@ -52,99 +55,290 @@ class TieredCache:
         horizon: Horizon,
         memory: MemoryTier,
         second: SecondTier,
+        *,
+        leases: Leases | None = None,
+        hot_file: Path | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        self._feed = feed
-        self._horizon = horizon
-        self._flights: Flights[tuple[Record, str]] = Flights()
-        self._traces = Traces()
         self.memory = memory
         self.second = second
-        self.stats = Stats()
+        self._feed = feed
+        self._horizon = horizon
+        self._tally = Tally(memory)
+        self._counts = self._tally.counts
+        self._traces = Traces()
+        self._refill = Refill(feed, horizon, memory, second, leases, self._counts, self._traces, chance)
+        self._flights: Flights[Landed] = Flights()
+        self._refreshes = Background(_REFRESHES_MAX)
+        self._hot = HotSet(hot_file) if hot_file is not None else None
+        self._chance = chance
+        self._clock = memory.clock
+        self._find = memory.find
+        self._spaces: set[Space] = set()
+        memory.on_leave = self._left
+        # A hit of L1, if one can be given without asking anybody; else None, and `get` knows more.
+        self.peek: Callable[[Space, str], Read | None] = self._peeking()
 
     async def close(self) -> None:
+        self._tally.close()
+        if self._hot is not None:
+            await self._hot.save(self.memory)
         await self._flights.close()
+        await self._refreshes.close()
+        await self._refill.close()
 
-    async def get_or_load(
-        self,
-        key: str,
-        deps: tuple[str, ...],
-        ttl_s: float,
-        loader: Callable[[], Awaitable[bytes]],
-        level: Level = BOUNDED,
+    async def get(
+        self, space: Space, key: str, loader: Loader, *, level: Level = BOUNDED, deps: tuple[str, ...] = ()
     ) -> Read:
-        """The value of `key`, as fresh as `level` asks. `loader` reads the truth; what it raises is
-        passed on and not cached.
+        """The value of `key`. `loader` reads the truth and says with `depends_on` what it read; `deps`
+        are those known before, without which no record of L2 is believed.
 
-        Cancelling one caller leaves the load to the others.
+        What the loader raises is passed on and not kept, but for `NotFound`: with deps it is kept and
+        raised again until one of them changes. Raises `Unavailable` when the loader takes too long, or
+        when this replica cannot become as fresh as `level` asks. Cancelling one caller leaves the load
+        to the others.
         """
+        if level is BOUNDED or level.kind == "bounded":
+            read = self.peek(space, key)
+            if read is not None:
+                return read
         bound = await self._feed.bound(level)
-        record = self.memory.peek(key)
-        if record is not None and self._horizon.allows(record):
-            self.stats.l1_hits += 1
-            metrics.cache_reads.labels("l1").inc()
-            self._traces.emit(key, "l1_hit", asof=record.asof)
-            return Read(record.value, "l1", bound)
-        if record is not None:
-            self._count_refused("l1")
-            self._traces.emit(key, "l1_refused", asof=record.asof, deps=record.deps)
-            self.memory.drop(key)
-            self._flights.doom(key)
-        else:
-            self._traces.emit(key, "l1_miss")
-        while True:
-            record, tier = await self._flights.load(key, lambda: self._load(key, deps, ttl_s, loader))
-            # The load may have begun before this call and missed a change that this caller knows of, or
-            # have read a history that has ended. One that begins now cannot.
-            is_of_now = record.epoch == self._feed.position.epoch
-            if is_of_now and (record.asof >= bound.asof or self._horizon.allows(record)):
-                return Read(record.value, tier, bound)
-
-    async def _load(
-        self, key: str, deps: tuple[str, ...], ttl_s: float, loader: Callable[[], Awaitable[bytes]]
-    ) -> tuple[Record, str]:
-        data = await self.second.get(key)
-        found = codec.decode(data) if data is not None else None
-        # Its deps must be ours: another release may have known of fewer.
-        if found is not None and found.deps == deps and self._horizon.allows(found):
-            self.stats.l2_hits += 1
-            metrics.cache_reads.labels("l2").inc()
-            self._traces.emit(key, "l2_hit", asof=found.asof)
-            self.memory.keep(key, found, ttl_s)
-            return found, "l2"
-        if data is not None:
-            self._count_refused("l2")
-        for _ in range(_RELOADS_MAX):
-            # Before the load's own snapshot, never after: a change that the load did not see
-            # must have a larger seq than the record claims.
-            asof = self._feed.applied
-            record = Record(self._feed.position.epoch, asof, deps, await loader())
-            self.stats.loads += 1
-            metrics.cache_reads.labels("l3").inc()
-            self._traces.emit(key, "load_finished", asof=asof)
-            if self._horizon.allows(record):
-                self.memory.keep(key, record, ttl_s)
-                if len(record.value) <= L2_VALUE_BYTES_MAX:
-                    await self.second.put(key, codec.encode(record), ttl_s)
-                break
-        return record, "l3"
+        if bound.stale and not space.stale_if_error:
+            raise Unavailable("the database does not answer, and this is not served without it")
+        cell = self._find(key)
+        now_s = self._clock()
+        if cell is not None and self._is_good(space, key, cell, now_s):
+            if now_s >= cell.refresh_s:
+                self._refresh(space, key, cell, loader, deps)
+            return self._given(key, cell, bound)
+        self._counts.misses += 1
+        self._traces.emit(key, "l1_miss")
+        self._tally.note_hits_soon()
+        may_be_old = level.kind == "bounded" and space.stale_if_error
+        fallback = cell if may_be_old and cell is not None and cell.space == space else None
+        return await self._loaded(space, key, loader, deps, bound, fallback)
 
     def invalidate(self, key: str) -> None:
-        """Forgets `key` here; a load under way is left to its waiters."""
+        """Forgets `key` here and in L2; a load under way is left to its waiters."""
         self.memory.drop(key)
-        self._flights.doom(key)
+        for space in self._spaces:
+            name = self._refill.l2_key(space, key)
+            self._flights.doom(name)
+            if space.l2:
+                self._refill.withdraw(name)
         self._traces.emit(key, "invalidated")
 
     def clear(self) -> None:
-        """Forgets everything here."""
+        """Forgets everything here; what L2 has is validated as ever. A change of `*` clears every tier
+        of every replica."""
+        self._tally.collect()
         self.memory.clear()
         self._flights.doom_all()
+
+    def warm_up(self, history: ChangeReader) -> None:
+        """Fetches the hot set of the run before from L2, in the background; `history` tells what of
+        it still holds."""
+        if self._hot is not None:
+            self._refreshes.start(self._warmed(self._hot, history))
 
     @contextmanager
     def trace(self, key: str, callback: Callable[[TraceEvent], None]) -> Iterator[None]:
         """Tells `callback` what happens to `key` in this replica. Raises `Exhausted`."""
         with self._traces.follow(key, callback):
+            cell = self._find(key)
+            if cell is not None:
+                cell.good_until_s = -math.inf  # so that the next hit is seen
             yield
 
-    def _count_refused(self, tier: str) -> None:
-        self.stats.refused += 1
-        metrics.cache_refused.labels(tier).inc()
+    @property
+    def stats(self) -> Stats:
+        """The figures of this moment; a copy."""
+        return self._tally.snapshot()
+
+    def _peeking(self) -> Callable[[Space, str], Read | None]:
+        """`peek` as a closure: a method's look-ups on `self` would make it a third slower (145 ns against
+        220, tests/bench/test_cache_l1.py, 2026-11)."""
+        find, clock, horizon, checked = self.memory.find, self.memory.clock, self._horizon, self._checked
+        loading = self._refill.captures
+
+        def peek(space: Space, key: str) -> Read | None:
+            cell = find(key)
+            if cell is None:
+                return None
+            now_s = clock()
+            if (
+                now_s >= cell.good_until_s
+                or cell.revision != horizon.revision
+                or cell.space is not space
+                or loading  # then this read may be a part of a load, which must learn the deps
+            ):
+                return checked(space, key, cell, now_s)
+            cell.hits += 1
+            return cell.read
+
+        return peek
+
+    def _checked(self, space: Space, key: str, cell: Cell, now_s: float) -> Read | None:
+        """`peek` past what a cell knows by itself; leaves it good for further hits."""
+        feed = self._feed
+        if now_s >= feed.horizon_s or not self._is_good(space, key, cell, now_s):
+            return None
+        if cell.record.negative or now_s >= cell.refresh_s:
+            return None
+        cell.sent_s = feed.horizon_s - DELTA_S
+        if cell.read is None or cell.read.asof != feed.applied:
+            cell.read = HitRead(cell.record.value, feed, self._clock)
+        cell.read.sent_s = cell.sent_s
+        if self.memory.policy == "s3fifo" and key not in self._traces:
+            cell.good_until_s = min(cell.until_s, cell.refresh_s, feed.horizon_s)
+        self._hit(key, cell)
+        return cell.read
+
+    def _is_good(self, space: Space, key: str, cell: Cell, now_s: float) -> bool:
+        """Whether the log allows the record and its time is not up; a hot one's is prolonged first."""
+        if cell.space is not space:
+            if cell.space != space:
+                return False
+            cell.space = space  # of the run before
+        if cell.revision != self._horizon.revision:
+            if not self._horizon.allows(cell.record):
+                self._refuse(key, cell)
+                return False
+            cell.revision = self._horizon.revision
+        if now_s >= min(cell.refresh_s, cell.until_s) and cell.is_hot:
+            self._prolong(space, key, cell, now_s)
+        return now_s < cell.until_s
+
+    def _prolong(self, space: Space, key: str, cell: Cell, now_s: float) -> None:
+        """A record that is read often need not be loaded again: the log would have refused it."""
+        until_s = min(cell.loaded_s + space.ttl_hot_s, now_s + space.ttl_s)
+        if cell.is_pinned or cell.record.negative or until_s <= cell.until_s or now_s >= until_s:
+            return
+        cell.until_s = until_s
+        cell.refresh_s = until_s - early(cell.record.load_s, self._chance)
+        self._counts.prolonged += 1
+        if space.l2:
+            self._refill.offer(self._refill.l2_key(space, key), key, cell.record, until_s - now_s)
+
+    def _refuse(self, key: str, cell: Cell) -> None:
+        cell.good_until_s = -math.inf
+        if not cell.is_refused:
+            cell.is_refused = True
+            self._counts.refused += 1
+            metrics.cache_refused.labels("l1").inc()
+            self._traces.emit(key, "l1_refused", asof=cell.record.asof, deps=cell.record.deps)
+
+    def _given(self, key: str, cell: Cell, bound: Bound) -> Read:
+        """A good cell's record under a bound that was waited for."""
+        if bound.stale:
+            self._tally.note_stale("log")
+        else:
+            cell.sent_s = max(cell.sent_s, self._clock() - bound.lag_s)
+        self._hit(key, cell)
+        if cell.record.negative:
+            self._counts.negative_hits += 1
+            raise missing(cell.record)
+        return self._answer(Landed(cell.record, "l1"), bound, "log" if bound.stale else None)
+
+    def _hit(self, key: str, cell: Cell) -> None:
+        cell.hits += 1
+        self.memory.touched(key)
+        capture = current.get()
+        if capture is not None:
+            capture.deps.update(cell.record.deps)
+        self._traces.emit(key, "l1_hit", asof=cell.record.asof, hits=cell.hits)
+        self._tally.note_hits_soon()
+
+    async def _loaded(
+        self, space: Space, key: str, loader: Loader, deps: tuple[str, ...], bound: Bound, fallback: Cell | None
+    ) -> Read:
+        self._spaces.add(space)
+        name = self._refill.l2_key(space, key)
+        while True:
+            if name in self._flights:
+                self._traces.emit(key, "joined")
+                if self._refill.is_overtaken(name):
+                    self._flights.doom(name)
+            soft_s = space.soft_timeout_s if self._may_stand_in(fallback) else None
+            limit = asyncio.timeout(soft_s)
+            try:
+                async with limit:
+                    landed = await self._flights.load(
+                        name, lambda: self._refill.load(space, key, loader, deps), keep=soft_s is not None
+                    )
+            except _TROUBLE:
+                too_slow = limit.expired()
+                stand_in = self._stand_in(key, fallback, "slow" if too_slow else "error")
+                if stand_in is not None:
+                    return stand_in
+                if not too_slow:
+                    raise
+                fallback = None  # it grew too old meanwhile: wait for the load
+                continue
+            # The load may have begun before this call and missed a change that this caller knows of, or
+            # have read a history that has ended. One that begins now cannot.
+            is_of_now = landed.record.epoch == self._feed.position.epoch
+            if is_of_now and (landed.record.asof >= bound.asof or self._horizon.allows(landed.record)):
+                if landed.record.negative:
+                    self._note(landed)
+                    raise missing(landed.record)
+                return self._answer(landed, bound, "log" if bound.stale else None)
+
+    def _answer(self, landed: Landed, bound: Bound, stale_reason: str | None) -> Read:
+        self._note(landed, is_stale=stale_reason is not None)
+        return Read(landed.record.value, landed.tier, bound, stale_reason)
+
+    def _note(self, landed: Landed, *, is_stale: bool = False) -> None:
+        """Hands the deps on to the load that this read is a part of."""
+        capture = current.get()
+        if capture is not None:
+            capture.deps.update(landed.record.deps)
+            capture.is_stale = capture.is_stale or is_stale
+
+    def _may_stand_in(self, cell: Cell | None) -> bool:
+        if cell is None or cell.record.negative:
+            return False
+        return self._clock() - cell.sent_s <= STALE_MAX_S
+
+    def _stand_in(self, key: str, cell: Cell | None, reason: str) -> Read | None:
+        """The record of before, labelled, unless it was last known to be good too long ago."""
+        if cell is None or not self._may_stand_in(cell):
+            return None
+        self._tally.note_stale(reason)
+        self._traces.emit(key, "stale_served", reason=reason, asof=cell.record.asof)
+        bound = Bound(cell.record.asof, round(self._clock() - cell.sent_s, 3), stale=True)
+        return self._answer(Landed(cell.record, "l1"), bound, reason)
+
+    def _refresh(self, space: Space, key: str, cell: Cell, loader: Loader, deps: tuple[str, ...]) -> None:
+        """Loads a record anew that is still good, once."""
+        if self._refreshes.is_full:
+            return
+        cell.refresh_s = math.inf
+        self._counts.refreshes += 1
+        self._traces.emit(key, "refresh_started")
+        self._refreshes.start(self._refreshed(space, key, loader, deps))
+
+    async def _refreshed(self, space: Space, key: str, loader: Loader, deps: tuple[str, ...]) -> None:
+        name = self._refill.l2_key(space, key)
+        try:
+            await self._flights.load(name, lambda: self._refill.load(space, key, loader, deps, anew=True))
+        except _TROUBLE:
+            return  # the record is good until its end; the next miss will tell
+
+    async def _warmed(self, hot: HotSet, history: ChangeReader) -> None:
+        found = await hot.fetch(self.second, self._refill.l2_key)
+        asof = min((stored.record.asof for *_, stored in found if stored.record.deps), default=None)
+        if asof is not None:
+            await self._horizon.look_back(history, asof)
+        for space, key, reads, stored in found:
+            if self.memory.peek(key) is None and self._horizon.allows(stored.record):
+                self._refill.keep_found(space, key, stored)
+                self._counts.warmed += 1
+                cell = self._find(key)
+                if cell is not None:
+                    cell.hits = cell.counted = cell.hits_at_load = reads
+
+    def _left(self, key: str, cell: Cell, evicted: bool) -> None:
+        self._tally.note_hits(cell)
+        if evicted:
+            self._traces.emit(key, "evicted", hits=cell.hits)

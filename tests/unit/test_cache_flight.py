@@ -135,3 +135,16 @@ async def test_close_ends_the_loads_under_way(flights: Flights[int]) -> None:
         await asyncio.wait(callers)
     assert loader.cancelled == 1
     assert all(caller.cancelled() for caller in callers)
+
+
+async def test_a_load_that_is_kept_goes_on_when_everybody_has_left(flights: Flights[int]) -> None:
+    loader = Loader()
+    impatient = asyncio.create_task(flights.load("key", loader, keep=True))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    impatient.cancel()
+    await asyncio.wait([impatient], timeout=5)
+    late = await waiting(flights, loader, 1)
+    loader.gate.set()
+    assert await asyncio.gather(*late) == [1]
+    assert (loader.started, loader.cancelled) == (1, 0)

@@ -1,14 +1,15 @@
-"""Which records are let in: by the log (horizon) and by their form (codec)."""
+"""Which records the log lets in."""
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from services.cache import codec
-from services.cache.codec import WIRE_VERSION, Record
+from services.cache.codec import Record
 from services.cache.horizon import Horizon
+from services.failures import Unavailable
+from services.models import Change
+from tests.support.chaos import TroubledReader
 from tests.support.listed_log import EPOCH, ListedLog
+
+pytestmark = pytest.mark.anyio
 
 FLOOR = 10
 
@@ -47,40 +48,54 @@ def test_a_record_of_another_epoch_is_refused_whatever_it_says(horizon: Horizon)
     assert not horizon.allows(Record("e1111111", 10**9, (), b""))
 
 
-def test_a_record_survives_the_wire() -> None:
-    record = Record(EPOCH, 7, ("skill:a", "topic:skills"), bytes(range(256)))
-    assert codec.decode(codec.encode(record)) == record
+def test_a_change_of_everything_refuses_every_record_from_before_it(horizon: Horizon) -> None:
+    log = ListedLog()
+    log.commit(*(["skill:before"] * 12), "*")
+    horizon.apply(log.rows[12:])
+    assert not horizon.allows(Record(EPOCH, 12, (), b""))
+    assert horizon.allows(Record(EPOCH, 13, ("skill:a",), b""))
 
 
-def test_the_wire_form_is_the_one_that_other_releases_read() -> None:
-    """Change `WIRE_VERSION` together with this; replicas of two releases share one Redis."""
-    golden = b"\x01\x94\xa8e0000000\x07\x91\xa7skill:a\xc4\x05value"
-    assert codec.encode(Record(EPOCH, 7, ("skill:a",), b"value")) == golden
+async def test_looking_back_tells_good_from_old_before_the_floor() -> None:
+    log = ListedLog()
+    log.commit("skill:a", "skill:b", "skill:c")
+    horizon = Horizon(EPOCH, 3)
+    await horizon.look_back(log, 1)
+    allowed = [horizon.allows(Record(EPOCH, 1, (dep,), b"")) for dep in ("skill:a", "skill:b", "skill:untouched")]
+    assert allowed == [True, False, True]
+    assert not horizon.allows(Record(EPOCH, 0, ("skill:untouched",), b""))
 
 
-def test_a_record_of_another_wire_version_is_absent() -> None:
-    data = codec.encode(Record(EPOCH, 7, (), b"value"))
-    assert codec.decode(bytes([WIRE_VERSION + 1]) + data[1:]) is None
+async def test_a_look_back_does_not_undo_what_was_learnt_since() -> None:
+    log = ListedLog()
+    log.commit("skill:a", "skill:b")
+    horizon = Horizon(EPOCH, 2)
+    log.commit("skill:a")
+    horizon.apply(log.rows[2:])
+    await horizon.look_back(log, 0)
+    assert not horizon.allows(Record(EPOCH, 2, ("skill:a",), b""))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        bytes([WIRE_VERSION]),
-        bytes([WIRE_VERSION]) + msgspec.msgpack.encode({"epoch": EPOCH}),
-        bytes([WIRE_VERSION]) + msgspec.msgpack.encode([EPOCH, "7", [], b""]),
-        bytes([WIRE_VERSION]) + b"\x94\xa1\xff\x07\x90\xc4\x00",
-        bytes([WIRE_VERSION]) + b"\x95\xa1e\x07\x90\xc4\x00" + b"\x91" * 100_000 + b"\xc0",
-        codec.encode(Record(EPOCH, 7, (), b"value"))[:-1],
-        codec.encode(Record(EPOCH, 7, (), b"value")) + b"\x00",
-    ],
-    ids=["empty", "nothing", "map", "wrong type", "no utf-8", "nested without end", "cut", "too long"],
-)
-def test_bytes_that_are_no_record_are_absent(data: bytes) -> None:
-    assert codec.decode(data) is None
+async def test_looking_back_ends_where_the_log_was_trimmed() -> None:
+    log = ListedLog()
+    log.commit("skill:a", "skill:b", "skill:c", "skill:d")
+
+    class Trimmed(ListedLog):
+        async def tail(self, after: int, limit: int) -> list[Change]:
+            return [row for row in await log.tail(after, limit) if row.seq > 2]
+
+    horizon = Horizon(EPOCH, 4)
+    await horizon.look_back(Trimmed(), 0)
+    assert not horizon.allows(Record(EPOCH, 1, ("skill:untouched",), b""))
+    assert horizon.allows(Record(EPOCH, 2, ("skill:untouched",), b""))
 
 
-@given(st.binary(max_size=200))
-def test_no_bytes_make_the_decoder_raise(data: bytes) -> None:
-    codec.decode(bytes([WIRE_VERSION]) + data)
+async def test_a_look_back_that_fails_changes_nothing() -> None:
+    log = ListedLog()
+    log.commit("skill:a", "skill:b")
+    reader = TroubledReader(log)
+    reader.failing = True
+    horizon = Horizon(EPOCH, 2)
+    with pytest.raises(Unavailable):
+        await horizon.look_back(reader, 0)
+    assert not horizon.allows(Record(EPOCH, 1, ("skill:untouched",), b""))

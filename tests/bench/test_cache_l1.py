@@ -1,0 +1,166 @@
+"""A hit of L1, alone and awaited, against the caches people use (budget C1), and what an entry weighs."""
+
+import asyncio
+import statistics
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import cachetools
+import pytest
+
+from services.cache.horizon import Horizon
+from services.cache.memory import ENTRY_BYTES, MemoryTier
+from services.cache.redis import NoSecondTier
+from services.cache.space import Space
+from services.cache.tiered import TieredCache
+from services.changes.log import ChangeFeed
+from services.ports import Position
+from tests.support.bench import machine, ns_since
+from tests.support.cached import settled
+from tests.support.listed_log import EPOCH, ListedLog
+
+# `make bench` installs the peers; the tests do without them.
+aiocache = pytest.importorskip("aiocache")
+cashews_peer = pytest.importorskip("cashews")
+theine = pytest.importorskip("theine")
+
+pytestmark = [pytest.mark.anyio, pytest.mark.bench]
+
+KEYS = [f"detail:main/skill-{n}" for n in range(2000)]
+ORDER = KEYS * 10
+ROUNDS = 15
+VALUE = b"v" * 500
+SPACE = Space("detail")
+
+
+async def load() -> bytes:
+    return VALUE
+
+
+async def constant(_: str) -> bytes:
+    return VALUE
+
+
+@asynccontextmanager
+async def running_cache() -> AsyncIterator[tuple[TieredCache, ChangeFeed]]:
+    """A cache whose feed is as fresh as in service, all keys in L1."""
+    feed = ChangeFeed(ListedLog(), Position(EPOCH, 0, ""), interval_s=0.15)
+    horizon = Horizon(EPOCH, 0)
+    feed.follow(horizon)
+    memory = MemoryTier(entries_max=len(KEYS), bytes_max=64 * 1024 * 1024)
+    cache = TieredCache(feed, horizon, memory, NoSecondTier())
+    await feed.tail()
+    for key in KEYS:
+        await cache.get(SPACE, key, load)
+    yield cache, feed
+    await cache.close()
+    await feed.close()
+
+
+def loop_ns() -> float:
+    started_ns = time.perf_counter_ns()
+    for _ in ORDER:
+        pass
+    return ns_since(started_ns, len(ORDER))
+
+
+def called_ns(get: Callable[[str], object]) -> float:
+    started_ns = time.perf_counter_ns()
+    for key in ORDER:
+        get(key)
+    return ns_since(started_ns, len(ORDER))
+
+
+async def awaited_ns(get: Callable[[str], Awaitable[object]], count: int = len(ORDER)) -> float:
+    started_ns = time.perf_counter_ns()
+    for key in ORDER[:count]:
+        await get(key)
+    return ns_since(started_ns, count)
+
+
+def told(name: str, samples: list[float], floor_ns: float) -> float:
+    middle = statistics.median(samples) - floor_ns
+    print(f"  {name:<44} {middle:>9.0f} ns   (best {min(samples) - floor_ns:.0f}, worst {max(samples) - floor_ns:.0f})")
+    return middle
+
+
+async def test_a_hit_of_l1_against_peers() -> None:
+    plain = dict.fromkeys(KEYS, VALUE)
+    ttl: cachetools.TTLCache[str, bytes] = cachetools.TTLCache(len(KEYS), 300)
+    lru: cachetools.LRUCache[str, bytes] = cachetools.LRUCache(len(KEYS))
+    theine_cache = theine.Cache(len(KEYS))
+    cashews = cashews_peer.Cache()
+    cashews.setup("mem://", size=len(KEYS))
+    aio = aiocache.SimpleMemoryCache()
+    for key in KEYS:
+        ttl[key] = lru[key] = VALUE
+        theine_cache.set(key, VALUE)
+        await cashews.set(key, VALUE)
+        await aio.set(key, VALUE)
+    samples: dict[str, list[float]] = {}
+    floors = []
+    async with running_cache() as (cache, feed):
+        peek, get = cache.peek, cache.get
+        for _ in range(ROUNDS):
+            await feed.tail()
+            floors.append(loop_ns())
+            for name, call in (
+                ("dict[key]", plain.__getitem__),
+                ("cachetools LRUCache[key]", lru.__getitem__),
+                ("cachetools TTLCache.get(key)", ttl.get),
+                ("theine Cache.get(key)", theine_cache.get),
+            ):
+                samples.setdefault(name, []).append(called_ns(call))
+            started_ns = time.perf_counter_ns()
+            for key in ORDER:
+                peek(SPACE, key)
+            samples.setdefault("peek(space, key)", []).append(ns_since(started_ns, len(ORDER)))
+            started_ns = time.perf_counter_ns()
+            for key in ORDER:
+                await get(SPACE, key, load)
+            samples.setdefault("await get(space, key, loader)", []).append(ns_since(started_ns, len(ORDER)))
+            samples.setdefault("await a coroutine that answers a constant", []).append(await awaited_ns(constant))
+            samples.setdefault("await cashews get(key)", []).append(await awaited_ns(cashews.get, 2000))
+            samples.setdefault("await aiocache get(key)", []).append(await awaited_ns(aio.get, 2000))
+        assert cache.stats.loads == len(KEYS)
+    await cashews.close()
+    theine_cache.close()
+    await settled()
+    floor = statistics.median(floors)
+    print(f"\n{machine('cachetools', 'theine', 'cashews', 'aiocache')}")
+    print(f"  {len(KEYS)} keys, {len(ORDER)} accesses, median of {ROUNDS} rounds, less the loop's own {floor:.0f} ns")
+    ns = {name: told(name, values, floor) for name, values in samples.items()}
+    assert ns["peek(space, key)"] < ns["cachetools TTLCache.get(key)"]
+    assert ns["await get(space, key, loader)"] < ns["await cashews get(key)"] / 4
+
+
+def test_what_an_entry_weighs() -> None:
+    """`ENTRY_BYTES` is what the byte bound reckons with; it must not be less than the truth."""
+    count = 2000
+    memory = MemoryTier(entries_max=count, bytes_max=64 * 1024 * 1024)
+    asyncio.run(_fill(memory, 0))  # imports and caches of others' making
+    tracemalloc.start()
+    empty = tracemalloc.get_traced_memory()[0]
+    asyncio.run(_fill(memory, count))
+    used = (tracemalloc.get_traced_memory()[0] - empty) / count
+    tracemalloc.stop()
+    print(f"\n{machine('cachetools')}")
+    print(f"  {count} entries of {len(VALUE)} B: {used:.0f} B each, {used - len(VALUE):.0f} B beside the value")
+    assert 0.7 * ENTRY_BYTES < used - len(VALUE) <= ENTRY_BYTES
+
+
+async def _fill(memory: MemoryTier, count: int) -> None:
+    feed = ChangeFeed(ListedLog(), Position(EPOCH, 0, ""), interval_s=0.15)
+    await feed.tail()
+    cache = TieredCache(feed, Horizon(EPOCH, 0), memory, NoSecondTier())
+
+    async def load() -> bytes:
+        return bytes(len(VALUE))
+
+    for n in range(count):
+        for _ in range(2):
+            await cache.get(SPACE, f"detail:main/skill-{n}", load, deps=(f"skill:main/skill-{n}",))
+    await cache.close()
+    await feed.close()
