@@ -135,3 +135,12 @@ async def test_close_ends_the_loads_under_way(flights: Flights[int]) -> None:
         await asyncio.wait(callers)
     assert loader.cancelled == 1
     assert all(caller.cancelled() for caller in callers)
+
+
+async def test_a_caller_between_the_end_of_a_load_and_its_landing_starts_a_new_one(flights: Flights[int]) -> None:
+    """Given the ended one, a caller that refuses it and asks again would never let the loop run (simulator, seed 26)."""
+    loader = Loader()
+    (first,) = await waiting(flights, loader, 1)
+    loader.gate.set()  # the load ends in its next step, which stands before the next caller's first
+    assert await asyncio.create_task(flights.load("key", loader)) == 2
+    assert await first == 1
