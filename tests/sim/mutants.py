@@ -1,0 +1,115 @@
+"""The real code with one thing wrong, to prove that the simulator would have seen it.
+
+A mutant is a fresh copy of the modules under test in which `before`, found exactly once, reads
+`after`; the imported modules are not touched. When the code changes and `before` is not there any
+more, making the mutant fails: say anew what the mistake would be.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from services.cache import flight, horizon, memory, tiered
+from services.changes import log
+from tests.sim.replica import Parts
+
+_MODULES = {module.__name__: module for module in (flight, horizon, memory, log, tiered)}
+
+
+class Mutant(NamedTuple):
+    """`seeds_max` bounds how many seeds may pass before one catches it."""
+
+    name: str
+    module: str
+    before: str
+    after: str
+    seeds_max: int = 60
+
+    def parts(self) -> Parts:
+        copies = {name: self._copy(name) for name in _MODULES}
+        copies[tiered.__name__]["Flights"] = copies[flight.__name__]["Flights"]
+        return Parts(
+            copies[log.__name__]["ChangeFeed"],
+            copies[horizon.__name__]["Horizon"],
+            copies[memory.__name__]["MemoryTier"],
+            copies[tiered.__name__]["TieredCache"],
+        )
+
+    def _copy(self, name: str) -> dict[str, Any]:
+        path = Path(_MODULES[name].__file__ or "")
+        source = path.read_text()
+        if name == self.module:
+            if source.count(self.before) != 1:
+                raise LookupError(f"mutant {self.name!r}: {path.name} does not hold once: {self.before!r}")
+            source = source.replace(self.before, self.after)
+        spec = importlib.util.spec_from_loader(name, loader=None)
+        assert spec is not None
+        copy = importlib.util.module_from_spec(spec)
+        exec(compile(source, f"{path.name} ({self.name})", "exec"), copy.__dict__)
+        return copy.__dict__
+
+
+_TIERED, _LOG, _HORIZON = tiered.__name__, log.__name__, horizon.__name__
+
+MUTANTS = (
+    Mutant(
+        "asof read after the load",
+        _TIERED,
+        "asof = self._feed.applied\n            record = Record(self._feed.position.epoch, asof, deps, await loader())",
+        "value = await loader(); record = Record(self._feed.position.epoch, self._feed.applied, deps, value)",
+    ),
+    Mutant(
+        "validity not checked at a hit",
+        _TIERED,
+        "if record is not None and self._horizon.allows(record):",
+        "if record is not None:",
+    ),
+    Mutant("L2 trusted", _TIERED, "found.deps == deps and self._horizon.allows(found)", "found.deps == deps"),
+    Mutant("deps of the L2 record believed", _TIERED, "found.deps == deps and self", "self"),
+    Mutant(
+        "joined load not judged again",
+        _TIERED,
+        "if record.asof >= bound.asof or self._horizon.allows(record):",
+        "if True:",
+    ),
+    Mutant(
+        "horizon counted from the answer",
+        _LOG,
+        "self.horizon_s = max(self.horizon_s, sent_s + DELTA_S)",
+        "self.horizon_s = max(self.horizon_s, self._clock() + DELTA_S)",
+    ),
+    Mutant(
+        "horizon never checked",
+        _LOG,
+        "stale = not self.is_fresh\n        if stale:",
+        "stale = False\n        if stale:",
+    ),
+    Mutant(
+        "a tail that did not come makes fresh",
+        _LOG,
+        "has just ended.\n                stale = not self.is_fresh",
+        "has just ended.\n                stale = False",
+    ),
+    Mutant(
+        "a hint taken for a change",
+        _LOG,
+        "self._news.set()",
+        "self._news.set(); self.position = self.position._replace(seq=self.applied + 1)",
+    ),
+    Mutant(
+        "a hint taken for a tail",
+        _LOG,
+        "self._news.set()",
+        "self._news.set(); self.horizon_s = self._clock() + DELTA_S",
+    ),
+    Mutant(
+        "read index shared with whoever comes after the query",
+        _LOG,
+        "self._round = None  # whoever comes from here on comes after the query\n            await self._catch_up()",
+        "await self._catch_up(); self._round = None",
+    ),
+    Mutant("session answered without its seq", _LOG, "if self.applied >= seq:\n            return True", "return True"),
+    Mutant("floor ignored", _HORIZON, "if record.deps and record.asof < self._floor:", "if False:"),
+    Mutant("epoch ignored", _HORIZON, "if record.epoch != self._epoch:", "if False:"),
+    Mutant("newest change of a dep not kept", _HORIZON, "[change.dep] = change.seq", "[change.dep] = 0"),
+)
