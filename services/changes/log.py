@@ -123,10 +123,10 @@ class ChangeFeed:
         """
         if level.kind == "bounded":
             return await self._bounded()
-        if level.kind == "session":
-            if not await self.reach(level.seq, STRICT_TIMEOUT_S):
-                raise Unavailable(f"seq {level.seq} has not arrived here yet", code="not_yet", applied=self.applied)
-        else:
+        if level.kind == "session" and not await self.reach(level.seq, STRICT_TIMEOUT_S):
+            raise Unavailable(f"seq {level.seq} has not arrived here yet", code="not_yet", applied=self.applied)
+        # A session's own seq says nothing about what others have committed since the last tail.
+        if level.kind == "linearizable" or not self.is_fresh:
             try:
                 async with asyncio.timeout(STRICT_TIMEOUT_S):
                     await self.read_index()

@@ -45,7 +45,9 @@ def _run(seeds: int, opener: Opener) -> None:
     told = ", ".join(f"{name} {count}" for name, count in sorted(reads.items()))
     click.echo(f"{seeds} seeds in {spent_s:.0f} s; {reads.total()} reads: {told}")
     click.echo(f"latest answer without a label: {worst_s * 1000:.0f} ms after a commit that it missed")
-    click.echo(f"seeds with violations: {len(broken)}")
+    by_rule = Counter(rule for rules in broken.values() for rule in rules)
+    told = ", ".join(f"{rule} {count}" for rule, count in sorted(by_rule.items()))
+    click.echo(f"seeds with violations: {len(broken)}{f' ({told})' if told else ''}")
     for seed, rules in list(broken.items())[:10]:
         click.echo(f"  --seed {seed}: {', '.join(f'{rule} {count}' for rule, count in rules.items())}")
 

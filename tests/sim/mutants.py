@@ -109,6 +109,12 @@ MUTANTS = (
         "await self._catch_up(); self._round = None",
     ),
     Mutant("session answered without its seq", _LOG, "if self.applied >= seq:\n            return True", "return True"),
+    Mutant(
+        "session answered past the horizon",
+        _LOG,
+        'if level.kind == "linearizable" or not self.is_fresh:',
+        'if level.kind == "linearizable":',
+    ),
     Mutant("floor ignored", _HORIZON, "if record.deps and record.asof < self._floor:", "if False:"),
     Mutant("epoch ignored", _HORIZON, "if record.epoch != self._epoch:", "if False:"),
     Mutant("newest change of a dep not kept", _HORIZON, "[change.dep] = change.seq", "[change.dep] = 0"),

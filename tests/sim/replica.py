@@ -30,12 +30,14 @@ class HorizonReplica:
     async def read(self, key: str, level: Level) -> Answer:
         deps = ("topic:skills",) if key == LIST else (f"skill:{key}",)
         options: dict[str, Any] = {}
+        bound = None
         if "level" in inspect.signature(self._cache.get_or_load).parameters:
             options["level"] = level
-        else:
-            await self._feed.bound(level)
+        elif level.kind != "bounded":
+            bound = await self._feed.bound(level)
         read = await self._cache.get_or_load(key, deps, 60.0, lambda: self._database.load(key), **options)
-        return Answer(read.value, read.tier, read.bound.stale, read.bound.lag_s)
+        bound = bound or read.bound
+        return Answer(read.value, read.tier, bound.stale, bound.lag_s)
 
     async def wrote(self, key: str) -> None:  # noqa: ARG002  # a kick carries nothing
         self._feed.kick()

@@ -101,7 +101,7 @@ class Database:
             self._commit(key)
 
     async def head(self) -> Position:
-        return await self._ask(lambda: Position(EPOCH, len(self._changes), ""), slow=False)
+        return await self._ask(lambda: Position(EPOCH, len(self._changes), self._changes[-1].id), slow=False)
 
     async def tail(self, after: int, limit: int) -> list[Change]:
         return await self._ask(lambda: self._changes[after : after + limit], slow=self.slow_tails)
