@@ -40,6 +40,10 @@ static: lint types imports dependencies dead-code manifests ## Run the checks th
 bench: dev-set ## Run the benchmarks; ARGS="-k cache" picks some
 	@$(BIN)/python -m pytest -m bench -s --timeout 1800 tests/bench $(ARGS)
 
+.PHONY: chaos
+chaos: dev-set ## Break real replicas and judge what clients saw; CHAOS_SECONDS, _REPLICAS, _FAULTS; ARGS=--usual
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: lint
 lint: dev-set
 	@echo "==> ruff"

@@ -27,8 +27,13 @@ class UsualReplica:
         task = self._loads.get(key)
         if task is None:
             task = self._loads[key] = asyncio.create_task(self._load(key), name=f"load {key}")
-            task.add_done_callback(lambda _: self._loads.pop(key))
+            task.add_done_callback(lambda task: self._landed(key, task))
         return Answer(await asyncio.shield(task), "l3", False, DELTA_S)
+
+    def _landed(self, key: str, task: asyncio.Task[bytes]) -> None:
+        del self._loads[key]
+        if not task.cancelled():
+            task.exception()  # every reader may have given up
 
     async def wrote(self, key: str) -> None:
         for each in (key, LIST):
