@@ -5,7 +5,8 @@
 
 import hashlib
 import time
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -27,13 +28,36 @@ class Reply(NamedTuple):
     """What a use case answers, before any edge has dressed it; `data` is JSON.
 
     `etag` identifies the data (not the envelope, whose stamps differ every time), None to have it
-    computed; `source` is None for what is read from the database each time; `seq` is a write's.
+    computed; `source` is None for what is read from the database each time; `seq` is a write's, and
+    `position` a place of the log that holds it, None when this replica does not show it yet.
     """
 
     data: bytes
     source: Source | None = None
     etag: str | None = None
     seq: int | None = None
+    position: str | None = None
+
+
+SEQ_META = "dev.skillwire/seq"
+POSITION_META = "dev.skillwire/position"
+
+
+def write_meta(answer: Reply) -> dict[str, Any]:
+    """What RPC and MCP say of a write in `_meta`; empty for a read."""
+    if answer.seq is None:
+        return {}
+    return {SEQ_META: answer.seq, **({POSITION_META: answer.position} if answer.position is not None else {})}
+
+
+def with_meta(answer: Reply) -> bytes:
+    """The data, of a write with `_meta` as its first member."""
+    meta = write_meta(answer)
+    if not meta:
+        return answer.data
+    rest = answer.data[1:]
+    assert answer.data.startswith(b"{"), "a write answers an object"
+    return b'{"_meta":%s%s%s' % (msgspec.json.encode(meta), b"" if rest == b"}" else b",", rest)
 
 
 def reply(value: object, source: Source | None = None, etag: str | None = None, seq: int | None = None) -> Reply:
@@ -44,7 +68,7 @@ def cached(read: Read, etag: str | None = None) -> Reply:
     return Reply(read.value, Source(read.tier, read.bound), etag)
 
 
-def page(lines: list[bytes], next_cursor: str | None, **more: object) -> bytes:
+def page(lines: Sequence[bytes], next_cursor: str | None, **more: object) -> bytes:
     """`{items, next_cursor, ...}` around items that are encoded already."""
     rest = b"".join(b',"%s":%s' % (name.encode(), msgspec.json.encode(value)) for name, value in more.items())
     return b'{"items":[%s],"next_cursor":%s%s}' % (b",".join(lines), msgspec.json.encode(next_cursor), rest)
@@ -78,6 +102,8 @@ def _headers(answer: Reply, reading: bool) -> dict[str, str]:
         headers["cache-control"] = "private, no-cache"
     if answer.seq is not None:
         headers["x-seq"] = str(answer.seq)
+    if answer.position is not None:
+        headers["x-position"] = answer.position
     return headers
 
 

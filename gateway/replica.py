@@ -1,25 +1,34 @@
 """A running replica: every part of it, opened, in one typed place."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from gateway.envelope import Source
 from notifier.notifier import UnifiedNotifier
 from services.cache.memory import MemoryTier
 from services.cache.redis import NoSecondTier, RedisTier
 from services.cache.tiered import TieredCache
+from services.caller import Sees
+from services.changes.levels import BOUNDED, LINEARIZABLE, Level
 from services.changes.log import ChangeFeed
 from services.errors.firewall import ErrorFirewall
 from services.execution.calls import ToolCalls
 from services.execution.pool import WorkerPool
 from services.execution.sandbox import Sandbox
+from services.failures import NotFound
+from services.models import Skill
 from services.ports import MetadataStore
 from services.search.search import SkillSearch
 from services.settings import Settings
 from services.skills.catalog import Catalog
+from services.skills.compiled import CompiledLists
 from services.skills.tools import ToolView
 from services.skills.view import CatalogView
 from services.skills.watcher import FolderWatcher
 from services.storage.invocations import InvocationLog
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +48,7 @@ class Replica:
     feed: ChangeFeed
     view: CatalogView
     tools: ToolView
+    tool_lists: CompiledLists
     catalog: Catalog
     cache: TieredCache
     memory: MemoryTier
@@ -53,6 +63,29 @@ class Replica:
     watcher: FolderWatcher | None
     notices: list[str] = field(default_factory=list)
 
-    async def current(self) -> Source:
-        """For answers made from the views: they are at most the bound behind. Raises `Unavailable`."""
-        return Source("view", await self.feed.bound())
+    async def current(self, level: Level = BOUNDED) -> Source:
+        """For answers made from the views: makes them as fresh as `level` asks. Raises `Unavailable`,
+        and `Conflict` for a session of another history."""
+        return Source("view", await self.feed.bound(level))
+
+    async def seek(self, level: Level, look: Callable[[], Awaitable[T]]) -> T:
+        """What `look` finds in state as fresh as `level` asks. `NotFound` is raised only after a tail
+        that was sent after the request came: it may have been published just now, on any replica."""
+        await self.feed.bound(level)
+        try:
+            return await look()
+        except NotFound:
+            await self.feed.bound(LINEARIZABLE)
+            return await look()
+
+    async def skill(self, skill_id: str, sees: Sees, level: Level) -> Skill:
+        """A skill that this caller may see. Raises `NotFound` as `seek` does."""
+
+        async def look() -> Skill:
+            return self.view.get(skill_id, sees)
+
+        return await self.seek(level, look)
+
+    def tag(self, *parts: object) -> str:
+        """An entity tag: `parts` name a state within one history of the log."""
+        return "-".join(str(part) for part in (self.feed.position.epoch, *parts))

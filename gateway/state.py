@@ -3,8 +3,13 @@
 from typing import Any, NamedTuple
 
 from gateway.replica import Replica
+from services.caller import Sees
 from services.clock import monotonic_s
 from services.failures import Unavailable
+from services.skills.compiled import TTL_S
+
+# Of all skills in memory; the count beside the list is whole.
+CACHED_SHOWN_MAX = 500
 
 
 class Check(NamedTuple):
@@ -62,6 +67,54 @@ def cache(replica: Replica) -> dict[str, Any]:
         },
         "loads": stats.loads,
         "refused": stats.refused,
+    }
+
+
+def skill_cache(replica: Replica, sees: Sees) -> dict[str, Any]:
+    """The skills whose details are in memory, newest first, and the compiled list of tools."""
+    stats, now_s = replica.cache.stats, replica.memory.clock()
+    hits = stats.l1_hits + stats.l2_hits
+    held: list[dict[str, Any]] = []
+    for key, cell in sorted(replica.memory.cells(), key=lambda each: -each[1].loaded_s):
+        skill = replica.view.find(key.removeprefix("detail:")) if key.startswith("detail:") else None
+        # A record from before the skill's last change would be refused: it is not cached any more.
+        if skill is None or skill.seq > cell.record.asof or now_s >= cell.until_s or not sees(skill):
+            continue
+        held.append({
+            "skill_id": skill.id,
+            "version": skill.active.version if skill.active else None,
+            "age_seconds": round(now_s - cell.loaded_s, 1),
+            "ttl_remaining": round(cell.until_s - now_s, 1),
+            "bytes": len(cell.record.value),
+        })  # fmt: skip
+    lists = replica.tool_lists
+    return {
+        "skill_cache": {
+            **_rates(hits, stats.loads),
+            "cached_count": len(held),
+            "cached_skills": held[:CACHED_SHOWN_MAX],
+        },
+        "tool_list_cache": {**_rates(lists.hits, lists.misses), "current_cache": _tool_list(replica)},
+        "ttl_seconds": int(TTL_S),
+    }
+
+
+def _rates(hits: int, misses: int) -> dict[str, Any]:
+    total = hits + misses
+    percent = round(100 * hits / total, 2) if total else 0.0
+    return {"hits": hits, "misses": misses, "total_requests": total, "hit_rate_percent": percent}
+
+
+def _tool_list(replica: Replica) -> dict[str, Any] | None:
+    newest = replica.tool_lists.newest
+    if newest is None:
+        return None
+    age_s = replica.tool_lists.age_s(newest)
+    return {
+        "tool_count": len(newest.tools),
+        "skill_count": sum(1 for _ in replica.view.served(lambda _: True)),
+        "age_seconds": round(age_s, 1),
+        "ttl_remaining": round(TTL_S - age_s, 1),
     }
 
 

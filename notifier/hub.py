@@ -5,6 +5,7 @@ Publishing never waits for a subscriber: it appends, counts and wakes. Everythin
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 from notifier import metrics
 from notifier.close_codes import SHUTDOWN, CloseCode
@@ -66,6 +67,14 @@ class Hub:
             self._ring.append(event)
             for subscription in self._subscriptions:
                 subscription.on_row(event)
+
+    def restart(self, position: LogPosition) -> None:
+        """The log goes on from here, in another history or past rows that are gone: every stream is told
+        to read a snapshot."""
+        reason: Literal["epoch", "trimmed"] = "trimmed" if position.epoch == self._ring.epoch else "epoch"
+        self._ring.restart(position.epoch, position.seq, position.id)
+        for subscription in self._subscriptions:
+            subscription.on_epoch(reason)
 
     def publish_state(
         self, topic: str, key: str, kind: str, data: bytes, *, owner: str = "", visibility: str = "public"

@@ -12,7 +12,7 @@ from notifier.events import LogRow, Viewer
 from notifier.history import HistoryReader
 from notifier.hub import Hub
 from notifier.ledger import DeliveryLedger
-from notifier.ring import LogPosition
+from notifier.ring import LogPosition, LogSnapshot
 from notifier.subscription import Subscription
 
 log = structlog.get_logger(__name__)
@@ -64,6 +64,10 @@ class UnifiedNotifier:
     def apply(self, rows: Iterable[LogRow]) -> None:
         """Announces committed rows, in seq order; never blocks."""
         self._hub.apply(rows)
+
+    def restart(self, snapshot: LogSnapshot) -> None:
+        """Tells every stream that its history has ended: a `reset`, then what comes after `snapshot`."""
+        self._hub.restart(snapshot.position)
 
     def publish_state(
         self, topic: str, key: str, kind: str, data: bytes, *, owner: str = "", visibility: str = "public"

@@ -17,6 +17,13 @@ class LogPosition(Protocol):
     def id(self) -> str: ...
 
 
+class LogSnapshot(Protocol):
+    """The state of something as of a place in the log."""
+
+    @property
+    def position(self) -> LogPosition: ...
+
+
 class Ring:
     """At most `events_max` events with consecutive seqs, `first` to `head`; empty when `first > head`.
 

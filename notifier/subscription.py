@@ -16,7 +16,7 @@ How a stream stays free of gaps and duplicates:
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from notifier.close_codes import CloseCode
 from notifier.events import Cursor, Event, Frame, Reset, ResetReason, StateEvent, Viewer
@@ -236,17 +236,17 @@ class Subscription:
             interest.owed, interest.live = 0, seq - 1
         self._wake.set()
 
-    def on_epoch(self) -> None:
-        """The ring starts anew: no position of the old epoch means anything any more."""
+    def on_epoch(self, reason: Literal["epoch", "trimmed"] = "epoch") -> None:
+        """The ring starts anew: no position of before can be gone on from."""
         self._epoch_changes += 1
         self._freeze_position()
         self._cursor, self._cursor_id = self._ring.head, self._ring.head_id
         topics = self.topics & LOG_TOPICS
-        self._lose("epoch", topics)
+        self._lose(reason, topics)
         for topic in topics:
             self._interests[topic].floor = self._interests[topic].live = self._ring.head
         if topics:
-            self._arrange_reset("epoch")
+            self._arrange_reset(reason)
 
     def _go_back(self, join: Join, topics: frozenset[str], cursor: Cursor) -> None:
         assert join.since is not None

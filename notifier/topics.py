@@ -13,7 +13,6 @@ STATE_TOPICS = frozenset({"stats", "health", "cache", "incidents"})
 TOPICS_MAX = 128
 
 
-
 class UnknownTopic(ValueError):
     """The message names the topics there are; show it to the caller."""
 

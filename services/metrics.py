@@ -29,8 +29,15 @@ failures = _counter("failures_total", "Answers that carry an error, by its code.
 
 changes_applied = _counter("changes_applied_total", "Change rows this replica has applied.")
 log_seq = _gauge("log_seq", "Newest change this replica has applied.")
+log_restarts = _counter("log_restarts_total", "Times the catalog was read anew because the log's history had changed.")
+changes_removed = _counter("changes_removed_total", "Old rows removed from the change log by this replica.")
+retention_failures = _counter("retention_failures_total", "Removals of old rows that failed and are tried again.")
 tail_failures = _counter("tail_failures_total", "Tails of the change log that failed.")
 sink_failures = _counter("sink_failures_total", "Rows a follower of the log could not apply.", "sink")
+
+hints_sent = _counter("hints_sent_total", "Hints about commits of this replica given to Redis.")
+hints_received = _counter("hints_received_total", "Hints that came from Redis, by what they held.", "content")
+hint_failures = _counter("hint_failures_total", "Hints not sent, and connections for them lost, by direction.", "at")
 
 notice_failures = _counter("notice_failures_total", "Notices that could not be sent, by who should have them.", "to")
 
@@ -41,6 +48,7 @@ cache_l2_open = _gauge("cache_l2_breaker_open", "1 while Redis is being left alo
 cache_l1_bytes = _gauge("cache_l1_bytes", "Bytes held by the memory tier.")
 cache_l1_entries = _gauge("cache_l1_entries", "Entries held by the memory tier.")
 
+write_races_lost = _counter("write_races_lost_total", "Writes planned anew: another replica wrote first.")
 publishes = _counter("publishes_total", "Packages given to the catalog, by outcome.", "outcome")
 scan_seconds = _histogram("scan_seconds", "Time of one scan of a watched folder.")
 watch_failures = _counter("watch_failures_total", "Scans of a watched folder that failed.")

@@ -5,12 +5,15 @@ in `gateway/wiring.py` alone. Each port has one contract suite in `tests/contrac
 every adapter.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from services.errors.nouns import Incident, IncidentQuery, KnownIncidents, Level, Solution
 from services.models import Change, Draft, Invocation, LedgerEntry, Published, Skill, Version, Visibility
+
+_POSITION = re.compile(r"([0-9A-Za-z]{1,32})-(\d{1,15})-[0-9a-f]{8}")
 
 
 class Position(NamedTuple):
@@ -19,6 +22,12 @@ class Position(NamedTuple):
     epoch: str
     seq: int
     id: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Position | None":
+        """The place that an event's id names; None for anything else."""
+        found = _POSITION.fullmatch(text)
+        return cls(found[1], int(found[2]), text) if found else None
 
 
 class CatalogSnapshot(NamedTuple):
@@ -47,6 +56,11 @@ class ChangeSink(Protocol):
 
     def apply(self, changes: Sequence[Change]) -> None: ...
 
+    def restart(self, snapshot: CatalogSnapshot) -> None:
+        """What was applied is not the log's history any more, or is not known to lead to it: `snapshot` is
+        the state now, and the next row is the one after its position."""
+        ...
+
 
 class ChangeReader(Protocol):
     """The read side of the change log."""
@@ -66,6 +80,15 @@ class MetadataStore(ChangeReader, Protocol):
     """
 
     async def snapshot(self) -> CatalogSnapshot: ...
+
+    async def fence(self, old_epoch: str) -> Position:
+        """Gives the log a new epoch, unless it has another than `old_epoch` by now; answers its end."""
+        ...
+
+    async def trim(self, keep_rows: int, batch: int) -> int:
+        """Removes up to `batch` of the oldest change rows, never one of the newest `keep_rows` (at least
+        1); answers how many."""
+        ...
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
         """Commits all drafts in one transaction, in order. A stale `if_match` raises `Conflict`

@@ -1,9 +1,12 @@
-"""What every test gets: the asyncio backend of anyio's plugin, and no task left behind."""
+"""What every test gets, no task left behind, and the databases it may ask for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.support.postgres import PostgresServer, new_database, running_server
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,25 @@ async def _leaked_tasks(anyio_backend: str) -> AsyncIterator[None]:  # noqa: ARG
     yield
     leaked = [task for task in asyncio.all_tasks() if "TestRunner." not in repr(task.get_coro())]
     assert not leaked, f"tasks alive after the test: {leaked}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests; whoever stops or freezes one starts a server of its own."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """An empty database on PostgreSQL."""
+    with new_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, once on each dialect."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.db"
+    return str(request.getfixturevalue("postgres_url"))

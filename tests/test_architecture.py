@@ -53,7 +53,12 @@ _TASK_MAKERS = {"create_task", "ensure_future", "gather"}
 
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "mcp", "websockets", "sse_starlette", "gateway", "notifier"}
 # Run in a process of their own, or need an extra that is not always installed.
-NOT_IMPORTED = {"services.execution.worker", "services.search.embed_child", "services.search.milvus_index"}
+NOT_IMPORTED = {
+    "services.execution.worker",
+    "services.search.embed_child",
+    "services.search.milvus_index",
+    "services.storage.postgres",
+}
 
 
 def name_of(path: Path) -> str:

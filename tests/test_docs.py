@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import click
 import pytest
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
@@ -116,8 +117,11 @@ def test_every_metric_is_documented_with_its_type() -> None:
 
 def test_every_command_of_the_command_line_is_documented() -> None:
     rows = {row["command"]: row["what it does"] for row in table("operations.md", "command", "what it does")}
-    assert set(rows) == {f"skillwire {name}" for name in main.commands}
-    for name, command in main.commands.items():
+    context = click.Context(main)
+    commands = {name: main.get_command(context, name) for name in main.list_commands(context)}
+    assert set(rows) == {f"skillwire {name}" for name in commands}
+    for name, command in commands.items():
+        assert command is not None
         options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
         assert set(re.findall(r"`(--[a-z-]+)`", rows[f"skillwire {name}"])) == options, name
 

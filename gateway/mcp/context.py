@@ -11,12 +11,14 @@ from mcp.shared.exceptions import MCPError
 from gateway.failures import rpc_error
 from gateway.principal import LOCAL, Principal
 from services.caller import Caller
+from services.changes.levels import Level, parse_level
 from services.failures import ServiceError
 
 RequestContext = ServerRequestContext[Any, Any]
 MODERN = "2026-07-28"
 # Required of every result by 2026-07-28; clients of before ignore it.
 COMPLETE = {"resultType": "complete"}
+CONSISTENCY_META = "dev.skillwire/consistency"
 
 
 def principal_of(context: RequestContext) -> Principal:
@@ -28,6 +30,12 @@ def caller_of(context: RequestContext) -> Caller:
     if context.request is None:
         return LOCAL.caller("stdio")
     return principal_of(context).caller("mcp", context.request.headers.get("mcp-session-id", "")[:128])
+
+
+def level_of(context: RequestContext) -> Level:
+    """How fresh this request wants its answer. Raises `Invalid`."""
+    given = (context.meta or {}).get(CONSISTENCY_META, "")
+    return parse_level(given if isinstance(given, str) else "?")
 
 
 def cacheable(context: RequestContext, result: dict[str, Any], ttl_ms: int = 1000) -> dict[str, Any]:

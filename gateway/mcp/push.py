@@ -11,6 +11,7 @@ from gateway.mcp import uris
 from gateway.mcp.legacy import LegacySessions
 from services import metrics
 from services.models import Change
+from services.ports import CatalogSnapshot
 
 # At most one notice of a kind in this time; the first of a burst goes out at once.
 QUIET_S = 0.1
@@ -49,6 +50,11 @@ class McpPush:
             elif change.topic == "skills" and change.skill is not None:
                 self._resources = True
                 self._updated.add(uris.alias(change.skill))
+        self._news.set()
+
+    def restart(self, snapshot: CatalogSnapshot) -> None:
+        self._tools = self._resources = True
+        self._updated.update(uris.alias(skill) for skill in snapshot.skills)
         self._news.set()
 
     async def _run(self) -> None:

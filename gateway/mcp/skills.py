@@ -1,13 +1,14 @@
 """Skills over MCP: the Skills extension (SEP-2640) and the resources every client understands."""
 
 import base64
+from functools import partial
 from typing import Any
 
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 from gateway.mcp import uris
-from gateway.mcp.context import RequestContext, answering, cacheable, principal_of, unknown_resource
+from gateway.mcp.context import RequestContext, answering, cacheable, level_of, principal_of, unknown_resource
 from gateway.operations.skills import ReadFile, file_bytes
 from gateway.operations.table import Context
 from gateway.replica import Replica
@@ -37,7 +38,7 @@ class SkillResources:
 
     async def list_skills(self, context: RequestContext, params: types.PaginatedRequestParams) -> dict[str, Any]:
         with answering():
-            await self._replica.current()
+            await self._replica.current(level_of(context))
         skills = [skill for skill in self._served(context) if _is_listable(skill)]
         shown, cursor = _page(skills, params.cursor)
         result: dict[str, Any] = {"skills": [_entry(skill, skill.active) for skill in shown if skill.active]}
@@ -70,7 +71,7 @@ class SkillResources:
         self, context: RequestContext, params: types.PaginatedRequestParams | None
     ) -> dict[str, Any]:
         with answering():
-            await self._replica.current()
+            await self._replica.current(level_of(context))
         shown, cursor = _page(list(self._served(context)), params.cursor if params else None)
         resources = [
             _resource(skill, skill.active, entry, skill.name)
@@ -126,17 +127,12 @@ class SkillResources:
         sees = principal.viewer.sees
         with answering():
             principal.require("read")
-            await self._replica.current()
-            for last_try in (False, True):
-                try:
-                    skill, version = await self._replica.catalog.version(parsed.skill_id, parsed.version, sees)
-                except NotFound:
-                    if last_try:
-                        break
-                    await self._replica.feed.tail()
-                else:
-                    return skill, version, parsed.path
-        raise unknown_resource(uri)
+            look = partial(self._replica.catalog.version, parsed.skill_id, parsed.version, sees)
+            try:
+                skill, version = await self._replica.seek(level_of(context), look)
+            except NotFound as error:
+                raise unknown_resource(uri) from error
+        return skill, version, parsed.path
 
     def _served(self, context: RequestContext) -> list[Skill]:
         principal = principal_of(context)

@@ -1,6 +1,7 @@
 """Tools over MCP: the packages' own, and five stable ones for clients that cache their list."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import mcp_types as types
@@ -8,11 +9,13 @@ import msgspec
 from mcp.shared.exceptions import MCPError
 from pydantic import Field
 
+from gateway.envelope import Reply, write_meta
 from gateway.mcp import uris
-from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, principal_of
+from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, level_of, principal_of
 from gateway.mcp.skills import DIGEST_META, VERSION_META
-from gateway.operations import incidents, search, skills, tools
+from gateway.operations import cache, incidents, search, skills, tools
 from gateway.operations.table import Context, JsonObject, Params, parse
+from gateway.principal import Principal, Scope
 from gateway.replica import Replica
 from services.failures import NotFound, ServiceError
 from services.models import SKILL_ID_PATTERN
@@ -39,6 +42,7 @@ class MetaTool(NamedTuple):
     description: str
     params: type[Params]
     run: Callable[[Context, Any], Awaitable[Any]]
+    scope: Scope = "read"
 
 
 async def _search_skills(context: Context, params: search.SearchSkills) -> Any:
@@ -47,7 +51,8 @@ async def _search_skills(context: Context, params: search.SearchSkills) -> Any:
 
 async def _load_skill(context: Context, params: LoadSkill) -> Any:
     replica = context.replica
-    skill, version = await replica.catalog.version(params.skill, params.version, context.principal.viewer.sees)
+    look = partial(replica.catalog.version, params.skill, params.version, context.principal.viewer.sees)
+    skill, version = await replica.seek(context.level, look)
     async with replica.invocations.logged(context.caller, "load_skill", skill, version, {}):
         file = skills.ReadFile(owner=skill.owner, name=skill.name, path=uris.SKILL_MD, version=version.version)
         _, data = await skills.file_bytes(context, file)
@@ -84,12 +89,17 @@ META_TOOLS = {
     ),
     "load_skill": MetaTool("The instructions of a skill, its files and its tools.", LoadSkill, _load_skill),
     "read_skill_file": MetaTool("A file of a skill.", ReadSkillFile, _read_skill_file),
-    "call_tool": MetaTool("Call a tool of a skill by its name.", CallByName, _call_tool),
+    "call_tool": MetaTool("Call a tool of a skill by its name.", CallByName, _call_tool, "invoke"),
     "check_operation": MetaTool(
         "Whether a call is known to fail: `none`, `warning` or `block`, with what helped before.",
         incidents.CheckOperation,
         _check_operation,
     ),
+    **{
+        name: MetaTool(operation.summary, operation.params, operation.run, operation.scope)
+        for name, operation in cache.BY_NAME.items()
+        if name != "cache_stats"
+    },
 }
 _META_LISTED = [
     {"name": name, "description": tool.description, "inputSchema": tool.params.model_json_schema()}
@@ -111,8 +121,11 @@ class ToolHandlers:
         principal = principal_of(context)
         with answering():
             principal.require("read")
-            await self._replica.current()
-        listed = [_listed(tool) for tool in self._replica.tools.listed(principal.viewer.sees)]
+            await self._replica.current(level_of(context))
+        viewer, tools = principal.viewer, self._replica.tools
+        listed = self._replica.tool_lists.get(
+            ("mcp", viewer), lambda: [_listed(tool) for tool in tools.listed(viewer.sees)]
+        )
         return cacheable(context, {"tools": [*_META_LISTED, *listed]})
 
     def input_schema(self, name: str) -> dict[str, Any] | None:
@@ -122,14 +135,18 @@ class ToolHandlers:
         tool = self._replica.tools.find(name, lambda _: True)
         return tool.spec.input_schema if tool else None
 
+    async def _find(self, name: str, principal: Principal) -> CallableTool:
+        return self._replica.tools.get(name, principal.viewer.sees)
+
     async def call_tool(self, context: RequestContext, params: types.CallToolRequestParams) -> dict[str, Any]:
         principal = principal_of(context)
-        operation = Context(self._replica, principal, caller_of(context))
         arguments = params.arguments or {}
         try:
+            operation = Context(self._replica, principal, caller_of(context), level_of(context))
             if params.name in META_TOOLS:
                 return await _call_meta(operation, META_TOOLS[params.name], arguments)
             principal.require("invoke")
+            await self._replica.seek(operation.level, partial(self._find, params.name, principal))
             answer = await self._replica.calls.call(params.name, arguments, operation.caller)
         except NotFound as error:
             if params.name not in META_TOOLS:
@@ -142,8 +159,13 @@ class ToolHandlers:
 
 
 async def _call_meta(context: Context, tool: MetaTool, arguments: dict[str, Any]) -> dict[str, Any]:
-    context.principal.require("invoke" if tool.run is _call_tool else "read")
-    return _content(await tool.run(context, parse(tool.params, arguments)))
+    context.principal.require(tool.scope)
+    answer = await tool.run(context, parse(tool.params, arguments))
+    if not isinstance(answer, Reply):
+        return _content(answer)
+    content = _content(msgspec.json.decode(answer.data))
+    meta = write_meta(answer)
+    return {**content, "_meta": meta} if meta else content
 
 
 def _content(result: Any) -> dict[str, Any]:

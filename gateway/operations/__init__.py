@@ -1,6 +1,6 @@
 """Every operation, once."""
 
-from gateway.operations import incidents, search, skills, system, tools
+from gateway.operations import cache, incidents, search, skills, system, tools
 from gateway.operations.table import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -8,5 +8,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *tools.OPERATIONS,
     *search.OPERATIONS,
     *incidents.OPERATIONS,
+    *cache.OPERATIONS,
     *system.OPERATIONS,
 )

@@ -75,6 +75,7 @@ async def add_solution(context: Context, params: AddSolution) -> Reply:
     solution, seq = await context.replica.firewall.add_solution(
         params.incident, params.text, principal.id, principal.viewer.sees
     )
+    context.replica.feed.committed(seq)
     await context.replica.feed.reach(seq, _WRITE_SEEN_S)
     return reply(_solution(solution), seq=seq)
 
@@ -91,6 +92,7 @@ async def mark_incident(context: Context, params: MarkIncident) -> Reply:
     incident, seq = await context.replica.firewall.mark(
         params.incident, params.level, principal.id, principal.viewer.sees
     )
+    context.replica.feed.committed(seq)
     await context.replica.feed.reach(seq, _WRITE_SEEN_S)
     return reply(incident.shown(), seq=seq)
 

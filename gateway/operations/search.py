@@ -14,7 +14,7 @@ class SearchSkills(Params):
 
 
 async def search_skills(context: Context, params: SearchSkills) -> Reply:
-    source = await context.replica.current()
+    source = await context.replica.current(context.level)
     answer = await context.replica.search.search(
         params.query, params.limit, context.principal.viewer.sees, params.token_budget
     )

@@ -20,11 +20,11 @@ from gateway.operations.table import (
     fingerprint,
 )
 from services.failures import Invalid
-from services.models import OWNER_PATTERN, Published, Skill, Version
+from services.models import OWNER_PATTERN, FileEntry, Published, Skill, Version
 from services.skills.catalog import served_file
 from services.skills.view import summary
 
-_DETAIL_TTL_S = 300.0
+DETAIL_TTL_S = 300.0
 _WRITE_SEEN_S = 1.0
 
 
@@ -48,7 +48,7 @@ class ReadFile(SkillParams):
 
 
 async def list_skills(context: Context, params: ListSkills) -> Reply:
-    source = await context.replica.current()
+    source = await context.replica.current(context.level)
     view = context.replica.view
     lines, after = view.page(
         context.principal.viewer.sees,
@@ -58,19 +58,21 @@ async def list_skills(context: Context, params: ListSkills) -> Reply:
         owner=params.owner,
     )
     data = page(lines, after, revision=view.revision)
-    return Reply(data, source, etag=f"skills-{view.revision}-{context.principal.id}-{fingerprint(params)}")
+    return Reply(
+        data, source, etag=context.replica.tag("skills", view.revision, context.principal.id, fingerprint(params))
+    )
 
 
 async def get_skill(context: Context, params: SkillParams) -> Reply:
     replica = context.replica
-    skill = replica.view.get(params.skill_id, context.principal.viewer.sees)
+    skill = await replica.skill(params.skill_id, context.principal.viewer.sees, context.level)
 
     async def load() -> bytes:
         return msgspec.json.encode(_detail(context, skill.id))
 
     dep = f"skill:{skill.id}"
-    read = await replica.cache.get_or_load(f"detail:{skill.id}", (dep,), _DETAIL_TTL_S, load)
-    return cached(read, etag=f"{skill.id}-{skill.seq}")
+    read = await replica.cache.get_or_load(f"detail:{skill.id}", (dep,), DETAIL_TTL_S, load, level=context.level)
+    return cached(read, etag=replica.tag(skill.id, skill.seq))
 
 
 def _detail(context: Context, skill_id: str) -> dict[str, Any]:
@@ -97,20 +99,21 @@ def _detail(context: Context, skill_id: str) -> dict[str, Any]:
 
 async def list_versions(context: Context, params: SkillParams) -> Reply:
     replica = context.replica
-    skill = replica.view.get(params.skill_id, context.principal.viewer.sees)
+    skill = await replica.skill(params.skill_id, context.principal.viewer.sees, context.level)
 
     async def load() -> bytes:
         found = await replica.store.versions(skill.id)
         now = replica.view.get(skill.id, lambda _: True)
         return msgspec.json.encode({"items": [_version(version, now) for version in found]})
 
-    read = await replica.cache.get_or_load(f"versions:{skill.id}", (f"skill:{skill.id}",), _DETAIL_TTL_S, load)
-    return cached(read, etag=f"versions-{skill.id}-{skill.seq}")
+    deps = (f"skill:{skill.id}",)
+    read = await replica.cache.get_or_load(f"versions:{skill.id}", deps, DETAIL_TTL_S, load, level=context.level)
+    return cached(read, etag=replica.tag("versions", skill.id, skill.seq))
 
 
 async def get_version(context: Context, params: VersionParams) -> Reply:
     replica = context.replica
-    skill = replica.view.get(params.skill_id, context.principal.viewer.sees)
+    skill = await replica.skill(params.skill_id, context.principal.viewer.sees, context.level)
 
     async def load() -> bytes:
         now, version = await replica.catalog.version(skill.id, params.version, lambda _: True)
@@ -118,8 +121,8 @@ async def get_version(context: Context, params: VersionParams) -> Reply:
         return msgspec.json.encode({**_version(version, now), **more})
 
     key = f"version:{skill.id}@{params.version}"
-    read = await replica.cache.get_or_load(key, (f"skill:{skill.id}",), _DETAIL_TTL_S, load)
-    return cached(read, etag=f"version-{skill.id}-{params.version}-{skill.seq}")
+    read = await replica.cache.get_or_load(key, (f"skill:{skill.id}",), DETAIL_TTL_S, load, level=context.level)
+    return cached(read, etag=replica.tag("version", skill.id, params.version, skill.seq))
 
 
 def _version(version: Version, skill: Skill) -> dict[str, Any]:
@@ -150,13 +153,17 @@ async def file_bytes(context: Context, params: ReadFile) -> tuple[Version, bytes
     """A file through the cache: its content never changes, so it depends on nothing."""
     replica = context.replica
     sees = context.principal.viewer.sees
-    _, version = await replica.catalog.version(params.skill_id, params.version, sees)
-    entry = served_file(version, params.path)
+
+    async def look() -> tuple[Version, FileEntry]:
+        _, version = await replica.catalog.version(params.skill_id, params.version, sees)
+        return version, served_file(version, params.path)
+
+    version, entry = await replica.seek(context.level, look)
 
     async def load() -> bytes:
         return await replica.catalog.blob(entry)
 
-    read = await replica.cache.get_or_load(f"blob:{entry.sha256}", (), _DETAIL_TTL_S, load)
+    read = await replica.cache.get_or_load(f"blob:{entry.sha256}", (), DETAIL_TTL_S, load)
     if read.tier == "l2" and hashlib.sha256(read.value).hexdigest() != entry.sha256:
         # Whoever can write to Redis must not be able to change what a digest stands for.
         replica.cache.invalidate(f"blob:{entry.sha256}")
@@ -180,24 +187,25 @@ async def publish_zip(context: Context, data: bytes, owner: str, activate: bool,
 
 
 async def rollback(context: Context, params: VersionParams) -> Reply:
-    published = await context.replica.catalog.rollback(
-        params.skill_id, params.version, context.principal.id, context.principal.viewer.sees
-    )
+    principal, replica = context.principal, context.replica
+    await replica.skill(params.skill_id, principal.viewer.sees, context.level)
+    published = await replica.catalog.rollback(params.skill_id, params.version, principal.id, principal.viewer.sees)
     return await written(context, published)
 
 
 async def delete_skill(context: Context, params: SkillParams) -> Reply:
-    published = await context.replica.catalog.delete(
-        params.skill_id, context.principal.id, context.principal.viewer.sees
-    )
+    principal, replica = context.principal, context.replica
+    await replica.skill(params.skill_id, principal.viewer.sees, context.level)
+    published = await replica.catalog.delete(params.skill_id, principal.id, principal.viewer.sees)
     return await written(context, published)
 
 
 async def written(context: Context, published: Published) -> Reply:
     """The answer to a write. It waits, at most `_WRITE_SEEN_S`, until this replica shows the change, so
     that the caller reads its own write here."""
-    await context.replica.feed.reach(published.seq, _WRITE_SEEN_S)
-    return reply(published, seq=published.seq)
+    feed = context.replica.feed
+    is_shown = await feed.reach(published.seq, _WRITE_SEEN_S)
+    return reply(published, seq=published.seq)._replace(position=feed.position.id if is_shown else None)
 
 
 OPERATIONS = (

@@ -1,4 +1,4 @@
-"""The service itself: its log of changes, its cache, its sources, its state."""
+"""The service itself: its log of changes, its sources, its state."""
 
 import msgspec
 from pydantic import Field
@@ -31,10 +31,6 @@ async def list_changes(context: Context, params: ListChanges) -> Reply:
     return reply({"items": items, "next_after": after, "position": context.replica.feed.position.id})
 
 
-async def cache_stats(context: Context, _: NoParams) -> Reply:
-    return reply(state.cache(context.replica))
-
-
 async def get_stats(context: Context, _: NoParams) -> Reply:
     return reply(state.status(context.replica))
 
@@ -56,9 +52,6 @@ async def list_sources(context: Context, _: NoParams) -> Reply:
 
 OPERATIONS = (
     Operation("list_changes", "The change log.", "read", ("GET", "/changes"), ListChanges, list_changes),
-    Operation(
-        "cache_stats", "Counters of the cache since start.", "read", ("GET", "/cache/stats"), NoParams, cache_stats
-    ),
     Operation("get_stats", "The state of this replica.", "read", ("GET", "/status"), NoParams, get_stats),
     Operation(
         "list_sources",

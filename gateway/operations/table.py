@@ -15,6 +15,7 @@ from gateway.envelope import Reply
 from gateway.principal import Principal, Scope
 from gateway.replica import Replica
 from services.caller import Caller
+from services.changes.levels import BOUNDED, Level
 from services.failures import Invalid
 from services.models import NAME_PATTERN, OWNER_PATTERN
 
@@ -80,11 +81,12 @@ class VersionParams(SkillParams):
 
 
 class Context(NamedTuple):
-    """What an operation runs with: the parts, and who asks over what."""
+    """What an operation runs with: the parts, who asks over what, and how fresh a read must be."""
 
     replica: Replica
     principal: Principal
     caller: Caller
+    level: Level = BOUNDED
 
 
 class Operation(NamedTuple):

@@ -33,11 +33,14 @@ class SkillLogs(SkillParams):
 
 
 async def list_tools(context: Context, _: NoParams) -> Reply:
-    source = await context.replica.current()
-    listed = context.replica.tools.listed(context.principal.viewer.sees)
-    lines = [msgspec.json.encode(_tool(tool)) for tool in listed]
+    source = await context.replica.current(context.level)
+    viewer = context.principal.viewer
+    tools = context.replica.tools
+    lines = context.replica.tool_lists.get(
+        ("rest", viewer), lambda: [msgspec.json.encode(_tool(tool)) for tool in tools.listed(viewer.sees)]
+    )
     data = page(lines, None, revision=context.replica.tools.revision)
-    return Reply(data, source, etag=f"tools-{context.replica.view.revision}-{context.principal.id}")
+    return Reply(data, source, etag=context.replica.tag("tools", context.replica.view.revision, context.principal.id))
 
 
 def _tool(tool: CallableTool) -> dict[str, Any]:
@@ -53,7 +56,13 @@ def _tool(tool: CallableTool) -> dict[str, Any]:
 
 
 async def call_tool(context: Context, params: CallTool) -> Reply:
-    return reply(await context.replica.calls.call(params.tool, params.arguments, context.caller))
+    replica = context.replica
+
+    async def look() -> CallableTool:
+        return replica.tools.get(params.tool, context.principal.viewer.sees)
+
+    await replica.seek(context.level, look)
+    return reply(await replica.calls.call(params.tool, params.arguments, context.caller))
 
 
 async def list_invocations(context: Context, params: ListInvocations) -> Reply:
@@ -61,7 +70,7 @@ async def list_invocations(context: Context, params: ListInvocations) -> Reply:
 
 
 async def skill_logs(context: Context, params: SkillLogs) -> Reply:
-    context.replica.view.get(params.skill_id, context.principal.viewer.sees)
+    await context.replica.skill(params.skill_id, context.principal.viewer.sees, context.level)
     return await _invocations(context, InvocationQuery(params.limit, params.skill_id, params.since))
 
 

@@ -2,21 +2,35 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, WebSocket
+import msgspec
+from fastapi import APIRouter, Header, Path, Query, Request, WebSocket
 from starlette.responses import Response
 
+from gateway.envelope import with_meta
 from gateway.failures import rpc_error
 from gateway.operations.table import Context, Operation, parse
 from gateway.principal import Principal
 from gateway.replica import Replica
+from gateway.routes.trace import trace_response
 from notifier.close_codes import FORBIDDEN
 from notifier.rpc import Command, RpcCall, RpcRegistry
 from notifier.sse import sse_response
 from notifier.topics import UnknownTopic
 from notifier.websocket import serve_websocket
+from services.changes.levels import parse_level
 from services.failures import Invalid
 
 DEFAULT_TOPICS = "skills,tools"
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    consistency: str = ""
+
+
+class _WithLevel(msgspec.Struct, frozen=True):
+    """The part of a call's params that says how fresh a read must be."""
+
+    meta: _Meta = msgspec.field(name="_meta", default_factory=_Meta)
 
 
 def rpc_registry(replica: Replica, operations: tuple[Operation, ...]) -> RpcRegistry:
@@ -33,8 +47,9 @@ def _command(replica: Replica, operation: Operation) -> Command:
         assert isinstance(principal, Principal)
         params = call.decoded(dict)
         params.pop("_meta", None)
-        context = Context(replica, principal, principal.caller("websocket"))
-        return (await operation(context, parse(operation.params, params))).data
+        level = parse_level(call.decoded(_WithLevel).meta.consistency)
+        context = Context(replica, principal, principal.caller("websocket"), level)
+        return with_meta(await operation(context, parse(operation.params, params)))
 
     return command
 
@@ -71,5 +86,16 @@ def push_router(replica: Replica, rpc: RpcRegistry) -> APIRouter:
             return sse_response(replica.notifier, principal.viewer, topics.split(","), last_event_id or since)
         except UnknownTopic as error:
             raise Invalid(str(error), code="unknown_topic") from error
+
+    @router.get(
+        "/api/v1/cache/trace/{key:path}",
+        operation_id="trace_key",
+        summary="What happens to one key of the cache, as it happens (text/event-stream).",
+        response_class=Response,
+    )
+    async def trace(request: Request, key: Annotated[str, Path(max_length=300)]) -> Response:
+        principal = request.state.principal
+        principal.require("admin")  # a key names things that not everybody sees
+        return trace_response(replica, principal, key)
 
     return router

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from gateway.envelope import http_response
 from gateway.operations.table import Context, Operation
 from gateway.replica import Replica
+from services.changes.levels import parse_level
 
 PREFIX = "/api/v1"
 _IN_PATH = re.compile(r"{(\w+)}")
@@ -52,11 +53,19 @@ class Problem(BaseModel):
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "default": {"model": Problem, "description": "A failure, as application/problem+json."}
 }
+_CONSISTENCY = {
+    "name": "X-Consistency",
+    "in": "header",
+    "required": False,
+    "description": "How fresh a read must be: bounded, session=<seq or event id>, linearizable.",
+    "schema": {"type": "string", "default": "bounded"},
+}
 
 
 def context_of(request: Request, replica: Replica) -> Context:
     principal = request.state.principal
-    return Context(replica, principal, principal.caller("rest", request.headers.get("x-session-id", "")[:128]))
+    caller = principal.caller("rest", request.headers.get("x-session-id", "")[:128])
+    return Context(replica, principal, caller, parse_level(request.headers.get("x-consistency", "")))
 
 
 def rest_router(replica: Replica, operations: tuple[Operation, ...]) -> APIRouter:
@@ -74,6 +83,7 @@ def rest_router(replica: Replica, operations: tuple[Operation, ...]) -> APIRoute
             summary=operation.summary,
             response_model=Envelope,
             responses=PROBLEMS,
+            openapi_extra={"parameters": [_CONSISTENCY]},
         )
     return router
 

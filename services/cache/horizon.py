@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from services.cache.codec import Record
 from services.models import Change
+from services.ports import CatalogSnapshot
 
 
 class Horizon:
@@ -23,6 +24,10 @@ class Horizon:
         for change in changes:
             self._last[change.dep] = change.seq
             self._last[f"topic:{change.topic}"] = change.seq
+
+    def restart(self, snapshot: CatalogSnapshot) -> None:
+        self._epoch, self._floor = snapshot.position.epoch, snapshot.position.seq
+        self._last.clear()
 
     def allows(self, record: Record) -> bool:
         if record.epoch != self._epoch:

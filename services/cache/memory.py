@@ -1,5 +1,6 @@
 """L1: records in this process's memory, bounded in entries and bytes, with an exact TTL."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cachetools
@@ -11,6 +12,7 @@ from services.clock import Monotonic, monotonic_s
 
 class Cell(NamedTuple):
     record: Record
+    loaded_s: float
     until_s: float
 
 
@@ -20,14 +22,14 @@ class MemoryTier(cachetools.LRUCache[str, Cell]):
     def __init__(self, *, entries_max: int, bytes_max: int, clock: Monotonic = monotonic_s) -> None:
         super().__init__(maxsize=bytes_max, getsizeof=lambda cell: len(cell.record.value) + 256)
         self.entries_max = entries_max
-        self._clock = clock
+        self.clock = clock
 
     def peek(self, key: str) -> Record | None:
         """The record, unless its time is up. A plain call: no coroutine, no lock."""
         cell = self.get(key)
         if cell is None:
             return None
-        if self._clock() >= cell.until_s:
+        if self.clock() >= cell.until_s:
             del self[key]
             return None
         return cell.record
@@ -38,9 +40,15 @@ class MemoryTier(cachetools.LRUCache[str, Cell]):
             return
         while len(self) >= self.entries_max and key not in self:
             self.popitem()
-        self[key] = Cell(record, self._clock() + ttl_s)
+        now_s = self.clock()
+        self[key] = Cell(record, now_s, now_s + ttl_s)
         metrics.cache_l1_bytes.set(self.currsize)
         metrics.cache_l1_entries.set(len(self))
+
+    def cells(self) -> Iterator[tuple[str, Cell]]:
+        """In no order, without counting as a use."""
+        for key in self:
+            yield key, cachetools.Cache.__getitem__(self, key)
 
     def drop(self, key: str) -> None:
         self.pop(key, None)

@@ -8,21 +8,26 @@ views of state come before the notifier, so that whoever is told of a change can
 `horizon_s` is the moment until which everything applied here is known to be no more than
 `DELTA_S` behind the database: the time the last complete tail was *sent*, plus `DELTA_S`.
 Measured from the sending, because a commit may follow the database's snapshot at once.
+
+Every tail begins with the newest row that was applied: if the log does not have it any more, or
+has another one there, the feed reads the catalog anew and has every follower begin again from it
+(`services/changes/fencing.py`).
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
 
 import structlog
 
 from services import metrics
+from services.changes.hints import Hints, NoHints
 from services.changes.levels import BOUNDED, Level
 from services.clock import Monotonic, monotonic_s
-from services.failures import Unavailable
+from services.failures import Conflict, Unavailable
 from services.models import Change
-from services.ports import ChangeReader, ChangeSink, Position
+from services.ports import CatalogSnapshot, ChangeReader, ChangeSink, Position
 
 DELTA_S = 0.5
 REFRESH_TIMEOUT_S = 0.05
@@ -48,20 +53,34 @@ class Bound(NamedTuple):
 
 
 class ChangeFeed:
-    """Owns the tailing task; start it with `start`, end it with `close`."""
+    """Owns the tailing task; start it with `start`, end it with `close`.
+
+    `begin_again` answers the catalog as it is now, for when the log does not hold what was applied;
+    without one such a log counts as not answering.
+    """
 
     def __init__(
-        self, reader: ChangeReader, position: Position, *, interval_s: float, clock: Monotonic = monotonic_s
+        self,
+        reader: ChangeReader,
+        position: Position,
+        *,
+        interval_s: float,
+        begin_again: Callable[[Position], Awaitable[CatalogSnapshot]] | None = None,
+        clock: Monotonic = monotonic_s,
     ) -> None:
         self._reader = reader
+        self._begin_again = begin_again
         self._interval_s = interval_s
         self._clock = clock
+        self._hints: Hints = NoHints()
         self._sinks: list[ChangeSink] = []
         self._news = asyncio.Event()
         self._tailing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._round: asyncio.Task[None] | None = None
-        self._rounds: set[asyncio.Task[None]] = set()
+        # On its own, because it reads the whole catalog, for longer than any one caller waits.
+        self._restarting: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
         self.position = position
         self.horizon_s = clock()
 
@@ -84,11 +103,25 @@ class ChangeFeed:
         self._task = asyncio.create_task(self._run(), name="change-feed")
 
     async def close(self) -> None:
-        tasks = [*self._rounds, *([self._task] if self._task is not None else [])]
+        tasks = [*self._running, *([self._task] if self._task is not None else [])]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def announce_with(self, hints: Hints) -> None:
+        """Has commits of this replica told to the others."""
+        self._hints = hints
+
+    def committed(self, seq: int) -> None:
+        """A write of this replica is committed: tails now, and lets the others do the same."""
+        self.kick()
+        self._hints.tell(seq)
+
+    def hinted(self, seq: int) -> None:
+        """Somebody says that `seq` is committed. True or not, all it does is make a tail come sooner."""
+        if seq > self.applied:
+            self.kick()
 
     def kick(self) -> None:
         """Makes the next tail come now."""
@@ -119,19 +152,17 @@ class ChangeFeed:
 
         bounded: past the horizon this waits for a tail, at most `REFRESH_TIMEOUT_S`, then answers
         stale; raises `Unavailable` once the database has not answered for `STALE_MAX_S`. session
-        and linearizable never answer stale: they raise `Unavailable` after `STRICT_TIMEOUT_S`.
+        and linearizable never answer stale: they raise `Unavailable` after `STRICT_TIMEOUT_S`. A
+        session that names a place of another history raises `Conflict`.
         """
         if level.kind == "bounded":
             return await self._bounded()
-        if level.kind == "session" and not await self.reach(level.seq, STRICT_TIMEOUT_S):
-            raise Unavailable(f"seq {level.seq} has not arrived here yet", code="not_yet", applied=self.applied)
+        if level.kind == "session":
+            await self._session(level)
         # A session's own seq says nothing about what others have committed since the last tail.
         if level.kind == "linearizable" or not self.is_fresh:
-            try:
-                async with asyncio.timeout(STRICT_TIMEOUT_S):
-                    await self.read_index()
-            except TimeoutError as error:
-                raise Unavailable("the database does not answer, and this read must be exact") from error
+            await self._strict()
+            self._require_epoch(level)
         return Bound(self.applied, round(max(0.0, self._clock() - self.horizon_s + DELTA_S), 3), stale=False)
 
     async def read_index(self) -> None:
@@ -141,10 +172,36 @@ class ChangeFeed:
         Raft, section 6.4 of Ongaro's thesis).
         """
         if self._round is None:
-            self._round = asyncio.create_task(self._strict_round(), name="read index")
-            self._rounds.add(self._round)
-            self._round.add_done_callback(self._end_round)
+            self._round = self._owned(self._strict_round(), "read index")
         await asyncio.shield(self._round)
+
+    async def _strict(self) -> None:
+        try:
+            async with asyncio.timeout(STRICT_TIMEOUT_S):
+                await self.read_index()
+        except TimeoutError as error:
+            raise Unavailable("the database does not answer, and this read must be exact") from error
+
+    async def _session(self, level: Level) -> None:
+        if level.epoch not in ("", self.position.epoch):
+            await self._strict()  # another replica may have fenced the log just now
+        self._require_epoch(level)
+        if not await self.reach(level.seq, STRICT_TIMEOUT_S):
+            raise Unavailable(f"seq {level.seq} has not arrived here yet", code="not_yet", applied=self.applied)
+        self._require_epoch(level)
+        if not level.epoch or level.seq == 0 or level.id == self.position.id:
+            return
+        try:
+            async with asyncio.timeout(STRICT_TIMEOUT_S):
+                rows = await self._reader.tail(level.seq - 1, 1)
+        except TimeoutError as error:
+            raise Unavailable("the database does not answer, and this read must be exact") from error
+        if rows and rows[0].seq == level.seq and rows[0].id != level.id:
+            raise _unknown_history(level)
+
+    def _require_epoch(self, level: Level) -> None:
+        if level.epoch not in ("", self.position.epoch):
+            raise _unknown_history(level)
 
     async def _strict_round(self) -> None:
         # Bounded, or a query that is never answered would hold the lock of all tails.
@@ -152,10 +209,18 @@ class ChangeFeed:
             self._round = None  # whoever comes from here on comes after the query
             await self._catch_up()
 
-    def _end_round(self, task: asyncio.Task[None]) -> None:
-        self._rounds.discard(task)
+    def _owned(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
         if self._round is task:
             self._round = None
+        if self._restarting is task:
+            self._restarting = None
         if not task.cancelled():
             task.exception()  # every waiter may have gone
 
@@ -178,14 +243,49 @@ class ChangeFeed:
 
     async def _catch_up(self) -> None:
         """For whoever holds `_tailing`."""
+        begun_anew = False
         while True:
+            if self._restarting is not None:
+                await asyncio.shield(self._restarting)
+                begun_anew = True
             sent_s = self._clock()
-            changes = await self._reader.tail(self.applied, _PAGE)
+            # One row more than is new: the one applied last, which must still be the same.
+            known = min(1, self.applied)
+            rows = await self._reader.tail(self.applied - known, _PAGE + known)
+            if not self._continues(rows):
+                if begun_anew:
+                    raise Unavailable("the change log does not go on from the catalog")
+                self._restarting = self._owned(self._restart(), "follow the log anew")
+                continue
+            changes = rows[known:]
             if changes:
                 self._apply(changes)
             if len(changes) < _PAGE:
                 self.horizon_s = max(self.horizon_s, sent_s + DELTA_S)
                 return
+
+    def _continues(self, rows: Sequence[Change]) -> bool:
+        """Whether these rows, read from the newest applied one on, belong to the history that was applied."""
+        if self.applied == 0:
+            return not rows or (rows[0].seq == 1 and rows[0].id.startswith(f"{self.position.epoch}-"))
+        return bool(rows) and rows[0].id == self.position.id
+
+    async def _restart(self) -> None:
+        if self._begin_again is None:
+            raise Unavailable("the change log does not hold what was applied here")
+        sent_s = self._clock()
+        snapshot = await self._begin_again(self.position)
+        log.warning("following the change log anew", before=self.position.id, now=snapshot.position.id)
+        metrics.log_restarts.inc()
+        for sink in self._sinks:
+            try:
+                sink.restart(snapshot)
+            except Exception:
+                metrics.sink_failures.labels(type(sink).__name__).inc()
+                log.exception("a follower of the change log failed to begin again", sink=type(sink).__name__)
+        self.position = snapshot.position
+        self.horizon_s = max(self.horizon_s, sent_s + DELTA_S)
+        metrics.log_seq.set(self.applied)
 
     def _apply(self, changes: Sequence[Change]) -> None:
         for sink in self._sinks:
@@ -220,3 +320,9 @@ class ChangeFeed:
                 continue
             finally:
                 self._news.clear()
+
+
+def _unknown_history(level: Level) -> Conflict:
+    return Conflict(
+        f"{level.id} is a place of another history of this database: read anew without it", code="unknown_epoch"
+    )

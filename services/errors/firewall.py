@@ -30,7 +30,7 @@ from services.errors.similar import SimilarPatterns
 from services.errors.solutions import ranked
 from services.failures import Forbidden, NotFound, ServiceError, Unavailable
 from services.models import Change, Skill
-from services.ports import IncidentStore
+from services.ports import CatalogSnapshot, IncidentStore
 from services.skills.tools import CallableTool
 from services.storage.invocations import redacted
 
@@ -95,6 +95,9 @@ class ErrorFirewall:
     def apply(self, changes: Sequence[Change]) -> None:
         if any(change.topic == "solutions" for change in changes):
             self._news.set()
+
+    def restart(self, snapshot: CatalogSnapshot) -> None:  # noqa: ARG002  # the port's shape
+        self._news.set()
 
     @asynccontextmanager
     async def guarding(self, tool: CallableTool, arguments: dict[str, Any], sees: Sees) -> AsyncIterator[None]:

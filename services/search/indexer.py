@@ -62,6 +62,11 @@ class VectorIndexer:
         if self._task is not None:
             self._work.set()
 
+    def restart(self, seq: int) -> None:
+        """Changes are numbered on from `seq`, which may be less than what they had reached."""
+        self._seq = seq
+        self._todo = {id_: wanted._replace(seq=seq) for id_, wanted in self._todo.items()}
+
     def start(self) -> None:
         """From here on the owned task works; `close()` ends it."""
         self._task = asyncio.create_task(self._run(), name="vector indexer")

@@ -89,6 +89,12 @@ class LexicalIndex:
         """Everything up to change `seq` has been given to this index."""
         self._seq = max(self._seq, seq)
 
+    def restart(self, seq: int) -> None:
+        """Changes are numbered on from `seq`, which may be less than what they had reached."""
+        self._seq = seq
+        self._built = self._built._replace(seq=0)
+        self._revision += 1
+
     @property
     def seq(self) -> int:
         """The newest change that `search` knows of."""

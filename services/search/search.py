@@ -12,7 +12,7 @@ from services import metrics
 from services.clock import Monotonic, monotonic_s
 from services.failures import Invalid, ServiceError, TooLarge
 from services.models import Change, Skill
-from services.ports import Embedder, VectorIndex
+from services.ports import CatalogSnapshot, Embedder, VectorIndex
 from services.search.documents import Document, document_of
 from services.search.hybrid import Ranked, fuse
 from services.search.indexer import VectorIndexer
@@ -111,6 +111,19 @@ class SkillSearch:
             if change.skill is not None:
                 self._take(change.skill, change.seq)
             self._advance(change.seq)
+
+    def restart(self, snapshot: CatalogSnapshot) -> None:
+        seq = snapshot.position.seq
+        self._lexical.restart(seq)
+        self._indexer.restart(seq)
+        self._seq = seq
+        now = {skill.id: skill for skill in snapshot.skills}
+        for id_ in self._documents.keys() - now.keys():
+            del self._documents[id_]
+            self._lexical.remove(id_, seq)
+            self._indexer.remove(id_, seq)
+        for skill in now.values():
+            self._take(skill, seq)
 
     async def search(
         self, query: str, limit: int, sees: Callable[[Skill], bool], token_budget: int | None = None

@@ -74,14 +74,14 @@ class Catalog:
         """Makes an earlier (or any) version the active one. Raises `NotFound` or `Invalid`."""
         self.view.get(skill_id, sees)
         published = await self._store.activate(skill_id, version, by)
-        self._feed.kick()
+        self._feed.committed(published.seq)
         return published
 
     async def delete(self, skill_id: str, by: str, sees: Sees) -> Published:
         """Takes the skill out of service; its versions stay."""
         self.view.get(skill_id, sees)
         published = await self._store.deactivate(skill_id, by)
-        self._feed.kick()
+        self._feed.committed(published.seq)
         return published
 
     async def forget(self, source: str, path: str, skill_id: str | None) -> None:
@@ -98,8 +98,7 @@ class Catalog:
         skill = self.view.find(skill_id)
         if skill is not None and skill.active is not None and skill.active.source == source:
             with suppress(NotFound):  # somebody deleted it meanwhile
-                await self._store.deactivate(skill.id, "watcher")
-            self._feed.kick()
+                self._feed.committed((await self._store.deactivate(skill.id, "watcher")).seq)
 
     async def versions(self, skill_id: str, sees: Sees) -> list[Version]:
         self.view.get(skill_id, sees)
@@ -130,7 +129,7 @@ class Catalog:
         for draft, answer in zip(drafts, published, strict=True):
             outcome = draft.grade if answer.changed else "unchanged"
             metrics.publishes.labels(outcome).inc()
-        self._feed.kick()
+        self._feed.committed(max((answer.seq for answer in published), default=0))
         return published
 
 

@@ -66,6 +66,16 @@ class FolderScan:
         await self.note_bare_folders()
         return done
 
+    async def skill(self, skill_id: str) -> int:
+        """Scans the packages that give this skill; answers as `everything` does."""
+        self._ledger = await self._store.ledger(self.source)
+        paths = {path for path, entry in self._ledger.items() if entry.skill_id == skill_id}
+        there = await asyncio.to_thread(lambda: {path for path in paths if self.holds(path)})
+        done = await self.packages(there)
+        if paths - there:
+            await self.remove(paths - there)
+        return done
+
     async def packages(self, paths: Iterable[str], *, again: bool = False) -> int:
         """Reads and publishes these packages where they differ from the ledger (or in any case, for
         `again`); a path that cannot be read now is skipped and logged."""

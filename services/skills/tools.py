@@ -13,6 +13,7 @@ from typing import NamedTuple
 from services.caller import Sees
 from services.failures import NotFound
 from services.models import Change, Skill, ToolSpec, Version
+from services.ports import CatalogSnapshot
 from services.skills.view import CatalogView
 
 NAME_LENGTH_MAX = 60
@@ -33,11 +34,18 @@ class ToolView:
 
     def __init__(self, catalog: CatalogView) -> None:
         self._catalog = catalog
+        self._begin(catalog.revision)
+
+    def restart(self, snapshot: CatalogSnapshot) -> None:
+        self._begin(snapshot.position.seq)
+
+    def _begin(self, revision: int) -> None:
+        """From the catalog view as it is now."""
         self._claims: dict[str, dict[str, CallableTool]] = {}
         self._by_name: dict[str, CallableTool] = {}
         self._names_of: dict[str, list[str]] = {}
-        self.revision = catalog.revision
-        for skill in catalog.served(lambda _: True):
+        self.revision = revision
+        for skill in self._catalog.served(lambda _: True):
             self._put(skill)
 
     def apply(self, changes: Sequence[Change]) -> None:

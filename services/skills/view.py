@@ -26,6 +26,9 @@ class CatalogView:
     """A `ChangeSink`; reads are plain calls that see one moment of the log."""
 
     def __init__(self, snapshot: CatalogSnapshot) -> None:
+        self.restart(snapshot)
+
+    def restart(self, snapshot: CatalogSnapshot) -> None:
         self._entries = {skill.id: _entry(skill) for skill in snapshot.skills}
         self._ids = sorted(self._entries)
         self.revision = snapshot.position.seq
@@ -69,7 +72,8 @@ class CatalogView:
             start = max(start, bisect_left(self._ids, f"{owner}/"))
         lines: list[bytes] = []
         last = ""
-        for skill_id in self._ids[start:]:
+        for at in range(start, len(self._ids)):  # a slice would copy the rest of the catalog for every page
+            skill_id = self._ids[at]
             entry = self._entries[skill_id]
             if owner is not None and entry.skill.owner != owner:
                 break

@@ -17,6 +17,7 @@ import watchfiles
 
 from services import metrics
 from services.clock import Monotonic, monotonic_s
+from services.failures import Unavailable
 from services.ports import MetadataStore
 from services.skills.package import find_roots, is_litter
 from services.skills.polling import poll
@@ -53,6 +54,7 @@ class FolderWatcher:
         self._clock = clock
         self._due: dict[str, float] = {}
         self._dirty = asyncio.Event()
+        self._scanning = asyncio.Lock()  # a scan takes one call at a time
         self._resolved = scan.root
         self._task: asyncio.Task[None] | None = None
         self.scanned = asyncio.Event()
@@ -70,6 +72,17 @@ class FolderWatcher:
     @property
     def held(self) -> str:
         return self._scan.held
+
+    async def rescan(self, skill_id: str | None = None) -> int:
+        """Looks at the folder now, or at the packages of one skill; answers how many were published or
+        noted anew. Raises `Unavailable` where this replica does not scan."""
+        async with self._scanning:
+            if self.state not in ("scanning", "watching"):
+                raise Unavailable(
+                    f"this replica does not scan {self.root.name}: {self.state}", code="not_scanning", state=self.state
+                )
+            with metrics.scan_seconds.time():
+                return await (self._scan.everything() if skill_id is None else self._scan.skill(skill_id))
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"watch {self.root.name}")
@@ -165,8 +178,9 @@ class FolderWatcher:
 
     async def _follow(self) -> None:
         self.state = "scanning"
-        with metrics.scan_seconds.time():
-            published = await self._scan.everything()
+        async with self._scanning:
+            with metrics.scan_seconds.time():
+                published = await self._scan.everything()
         log.info("folder scanned", folder=str(self.root), published=published)
         self.scanned.set()
         self.state = "watching"
@@ -177,8 +191,9 @@ class FolderWatcher:
             for path in due:
                 del self._due[path]
             if due:
-                with metrics.scan_seconds.time():
-                    await self._take(due)
+                async with self._scanning:
+                    with metrics.scan_seconds.time():
+                        await self._take(due)
 
     async def _wait_for_news(self) -> None:
         wait_s = max(0.0, min(self._due.values()) - self._clock()) if self._due else None

@@ -8,13 +8,13 @@ import asyncio
 import hashlib
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from services.failures import NotFound, Unavailable
+from services.storage.folder import write_folder
 
 _LEFTOVER_AGE_S = 24 * 3600
 # Syncs of different files overlap in the disk's queue; more threads than this gain nothing on two cores.
@@ -101,17 +101,7 @@ class LocalBlobs:
         return value
 
     def _materialize(self, files: Mapping[str, str], target: Path) -> None:
-        staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        try:
-            for path, sha256 in files.items():
-                file = staging / path
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(self._read(sha256))
-                file.chmod(0o555)
-            staging.mkdir(parents=True, exist_ok=True)
-            staging.rename(target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        write_folder(((path, self._read(sha256)) for path, sha256 in files.items()), target)
 
     def _remove_leftovers(self) -> int:
         # Wall clock on purpose: file times are wall-clock times.

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.errors.nouns import Incident, IncidentQuery, KnownIncidents, Level, Solution
 from services.failures import Conflict, NotFound
 from services.models import Visibility
 from services.storage import schema
-from services.storage.append import ChangeWriter
+from services.storage.plan import WritePlan
+from services.storage.publishing import open_plan
 from services.storage.sql import SqlStore
 
 SOLUTIONS_MAX = 50
@@ -29,20 +29,23 @@ class SqlIncidents:
         if not incidents:
             return []
         table = schema.incidents
-        adding = upsert(table)
+        adding = self._store.database.insert(table)
+        first_at, last_at = table.c.first_at, table.c.last_at
+        new = adding.excluded
         adding = adding.on_conflict_do_update(
             index_elements=["id"],
             set_={
-                "count": table.c.count + adding.excluded.count,
-                "first_at": func.min(table.c.first_at, adding.excluded.first_at),
-                "last_at": func.max(table.c.last_at, adding.excluded.last_at),
+                "count": table.c.count + new.count,
+                "first_at": case((first_at < new.first_at, first_at), else_=new.first_at),
+                "last_at": case((last_at > new.last_at, last_at), else_=new.last_at),
             },
         )
-        rows = [msgspec.structs.asdict(incident) for incident in incidents]
+        answers: dict[str, Incident] = {}
         async with self._store.writing() as connection:
-            await connection.execute(adding, rows)
-            found = await connection.execute(select(table).where(table.c.id.in_([row["id"] for row in rows])))
-            return [_read(row) for row in found]
+            for incident in incidents:
+                counted = await connection.execute(adding.values(**msgspec.structs.asdict(incident)).returning(table))
+                answers[incident.id] = _read(counted.one())
+        return [*answers.values()]
 
     async def incident(self, incident_id: str) -> Incident:
         async with self._store.reading() as connection:
@@ -78,24 +81,27 @@ class SqlIncidents:
 
     async def add_solution(self, solution: Solution, owner: str, visibility: Visibility) -> int:
         table = schema.solutions
-        async with self._store.writing() as connection:
+
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, int]:
+            plan = await open_plan(connection, self._store.epoch, {owner})
             incident = await _incident(connection, solution.incident)
             count = await connection.scalar(
                 select(func.count()).select_from(table).where(table.c.incident == incident.id)
             )
             if count is not None and count >= SOLUTIONS_MAX:
                 raise Conflict(f"this incident has {count} solutions already", code="too_many_solutions")
-            await connection.execute(insert(table).values(**msgspec.structs.asdict(solution)))
+            plan.solutions.append(msgspec.structs.asdict(solution))
             data = {"solution": solution.id, "text": solution.text, "by": solution.author}
-            return await self._append(connection, "solution.added", incident, owner, visibility, data)
+            return plan, _append(plan, "solution.added", incident, owner, visibility, data)
+
+        return await self._store.commit(planned)
 
     async def count_outcome(self, incident_id: str, solution_id: str, worked: bool) -> Solution:
         table = schema.solutions
         this = (table.c.id == solution_id) & (table.c.incident == incident_id)
         counted = update(table).where(this).values(tried=table.c.tried + 1, worked=table.c.worked + int(worked))
         async with self._store.writing() as connection:
-            await connection.execute(counted)
-            row = (await connection.execute(select(table).where(this))).one_or_none()
+            row = (await connection.execute(counted.returning(table))).one_or_none()
         if row is None:
             raise NotFound(f"this incident has no solution {solution_id}", solution=solution_id)
         return Solution(**row._mapping)
@@ -103,34 +109,28 @@ class SqlIncidents:
     async def mark(
         self, incident_id: str, level: Level, by: str, owner: str, visibility: Visibility
     ) -> tuple[Incident, int]:
-        table = schema.incidents
-        async with self._store.writing() as connection:
-            await connection.execute(update(table).where(table.c.id == incident_id).values(level=level))
-            incident = await _incident(connection, incident_id)
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, tuple[Incident, int]]:
+            plan = await open_plan(connection, self._store.epoch, {owner})
+            incident = msgspec.structs.replace(await _incident(connection, incident_id), level=level)
+            plan.levels[incident_id] = level
             data = {"level": level, "by": by}
-            return incident, await self._append(connection, "incident.marked", incident, owner, visibility, data)
+            return plan, (incident, _append(plan, "incident.marked", incident, owner, visibility, data))
 
-    async def _append(
-        self,
-        connection: AsyncConnection,
-        kind: str,
-        incident: Incident,
-        owner: str,
-        visibility: Visibility,
-        data: dict[str, Any],
-    ) -> int:
-        log = await ChangeWriter.open(connection, self._store.epoch)
-        about = {"incident": incident.id, "class": incident.error_class, "tool": incident.tool}
-        seq = await log.append(
-            topic=TOPIC,
-            kind=kind,
-            dep=f"incident:{incident.id}",
-            owner=owner,
-            visibility=visibility,
-            data={**about, "skill": incident.skill, "pattern": incident.pattern, **data},
-        )
-        await log.finish()
-        return seq
+        return await self._store.commit(planned)
+
+
+def _append(
+    plan: WritePlan, kind: str, incident: Incident, owner: str, visibility: Visibility, data: dict[str, Any]
+) -> int:
+    about = {"incident": incident.id, "class": incident.error_class, "tool": incident.tool}
+    return plan.append(
+        topic=TOPIC,
+        kind=kind,
+        dep=f"incident:{incident.id}",
+        owner=owner,
+        visibility=visibility,
+        data={**about, "skill": incident.skill, "pattern": incident.pattern, **data},
+    )
 
 
 async def _incident(connection: AsyncConnection, incident_id: str) -> Incident:

@@ -1,25 +1,38 @@
-"""The writes that change a skill, each inside the caller's transaction, each with its change rows."""
+"""The rules of the writes that change a skill: from what was read to the rows that will be written.
 
+The writes themselves are pure; `read_for_write` reads what they need, in one snapshot, and an
+adapter commits the plan they make.
+"""
+
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.clock import utc_now
 from services.failures import Conflict, Invalid, NotFound
 from services.models import Draft, LedgerEntry, Published, Skill, ToolSpec, Version
 from services.storage import schema
-from services.storage.append import ChangeWriter
+from services.storage.plan import NAMESPACE, LogEnd, WritePlan
+
+Skills = dict[str, Skill]
+
+# Keys in one query: below every SQLite build's limit on bound parameters.
+KEYS_MAX = 500
+_NUMBER_MAX = 2**63 - 1
 
 
-async def publish(connection: AsyncConnection, log: ChangeWriter, draft: Draft) -> Published:
-    """One draft: its version, the active pointer, its ledger entry and its change rows."""
+def publish(plan: WritePlan, skills: Skills, draft: Draft) -> Published:
+    """One draft: its version, the active pointer, its ledger entry and its change rows.
+
+    `skills` are those that exist among the ones asked for; the one that is published is put back
+    as it will be, for the drafts after it.
+    """
     if draft.source_path is not None:
-        entry = LedgerEntry(draft.source, draft.source_path, draft.digest, draft.skill_id, draft.diagnostics)
-        await write_ledger(connection, entry)
-    before = await find_skill(connection, draft.skill_id)
+        plan.put_ledger(LedgerEntry(draft.source, draft.source_path, draft.digest, draft.skill_id, draft.diagnostics))
+    before = skills.get(draft.skill_id)
     active = before.active if before else None
     if draft.if_match is not None and (active is None or active.digest != draft.if_match):
         raise Conflict(
@@ -42,63 +55,67 @@ async def publish(connection: AsyncConnection, log: ChangeWriter, draft: Draft) 
         created_by=draft.created_by,
         source=draft.source,
     )
-    await connection.execute(
-        insert(schema.versions).values(
-            skill_id=draft.skill_id,
-            version=version.version,
-            digest=version.digest,
-            body=msgspec.json.encode(version),
-        )
-    )
+    plan.add_version(draft.skill_id, version)
     served = draft.activate and draft.grade != "quarantined"
     now_active = version if served else active
-    after = Skill(
+    after = skills[draft.skill_id] = Skill(
         id=draft.skill_id,
         owner=draft.owner,
         name=draft.name,
         # A version that is only kept must neither expose nor hide the one that is served.
         visibility=draft.visibility if served or before is None else before.visibility,
         status="active" if now_active else "quarantined" if draft.grade == "quarantined" else "draft",
-        seq=log.next_seq,
+        seq=plan.next_seq,
         last_version=version.version,
         active=now_active,
     )
-    await _write_skill(connection, after, is_new=before is None)
     kind = "skill.quarantined" if draft.grade == "quarantined" else "skill.published"
-    await _append(log, kind, before, after, version, draft.created_by)
+    _append(plan, kind, before, after, version, draft.created_by)
     return Published(after.id, version.version, version.digest, after.seq)
 
 
-async def activate(connection: AsyncConnection, log: ChangeWriter, skill_id: str, number: int, by: str) -> Published:
+def activate(plan: WritePlan, before: Skill, version: Version, by: str) -> Published:
     """Moves the active pointer to a version that exists and can be served."""
-    before = await find_skill(connection, skill_id)
-    if before is None:
-        raise NotFound(f"there is no skill {skill_id}")
-    version = await read_version(connection, skill_id, number)
+    skill_id, number = before.id, version.version
     if version.grade == "quarantined":
         raise Invalid(f"version {number} of {skill_id} is quarantined and cannot be served")
     if before.active and before.active.version == number:
         return Published(skill_id, number, version.digest, before.seq, changed=False)
-    after = msgspec.structs.replace(before, status="active", active=version, seq=log.next_seq)
-    await _write_skill(connection, after, is_new=False)
-    await _append(log, "skill.activated", before, after, version, by)
+    after = msgspec.structs.replace(before, status="active", active=version, seq=plan.next_seq)
+    _append(plan, "skill.activated", before, after, version, by)
     return Published(skill_id, number, version.digest, after.seq)
 
 
-async def deactivate(connection: AsyncConnection, log: ChangeWriter, skill_id: str, by: str) -> Published:
+def deactivate(plan: WritePlan, before: Skill | None, skill_id: str, by: str) -> Published:
     """Takes a skill out of service; its versions stay and can be activated again."""
-    before = await find_skill(connection, skill_id)
     if before is None or before.active is None:
         raise NotFound(f"there is no active skill {skill_id}")
-    after = msgspec.structs.replace(before, status="inactive", active=None, seq=log.next_seq)
-    await _write_skill(connection, after, is_new=False)
-    await _append(log, "skill.deleted", before, after, before.active, by)
+    after = msgspec.structs.replace(before, status="inactive", active=None, seq=plan.next_seq)
+    _append(plan, "skill.deleted", before, after, before.active, by)
     return Published(skill_id, before.active.version, before.active.digest, after.seq)
 
 
-async def find_skill(connection: AsyncConnection, skill_id: str) -> Skill | None:
-    row = (await connection.execute(skills_query().where(schema.skills.c.id == skill_id))).one_or_none()
-    return None if row is None else read_skill(row)
+async def read_for_write(
+    connection: AsyncConnection, epoch: str, skill_ids: Collection[str]
+) -> tuple[WritePlan, Skills]:
+    """An empty plan behind the log's end, and those of the skills that exist."""
+    plan = await open_plan(connection, epoch, {skill_id.partition("/")[0] for skill_id in skill_ids})
+    skills: Skills = {}
+    for some in _slices(sorted(skill_ids)):
+        rows = await connection.execute(skills_query().where(schema.skills.c.id.in_(some)))
+        skills.update((row.id, read_skill(row)) for row in rows)
+    return plan, skills
+
+
+async def open_plan(connection: AsyncConnection, epoch: str, owners: Collection[str]) -> WritePlan:
+    """An empty plan that can append to the streams of these owners."""
+    head, table = schema.change_head, schema.streams
+    end = (await connection.execute(select(head.c.seq, head.c.hash).where(head.c.ns == NAMESPACE))).one()
+    newest = {}
+    for some in _slices(sorted(owners)):
+        rows = await connection.execute(select(table).where((table.c.ns == NAMESPACE) & table.c.owner.in_(some)))
+        newest.update({(row.topic, row.owner, row.visibility): row.change_id for row in rows})
+    return WritePlan(epoch, LogEnd(end.seq, end.hash), newest)
 
 
 def skills_query() -> Any:
@@ -125,6 +142,8 @@ def read_skill(row: Any) -> Skill:
 
 async def read_version(connection: AsyncConnection, skill_id: str, number: int) -> Version:
     """Raises `NotFound`."""
+    if not 0 < number <= _NUMBER_MAX:
+        raise NotFound(f"{skill_id} has no version {number}")
     table = schema.versions
     body = await connection.scalar(
         select(table.c.body).where((table.c.skill_id == skill_id) & (table.c.version == number))
@@ -134,38 +153,10 @@ async def read_version(connection: AsyncConnection, skill_id: str, number: int) 
     return msgspec.json.decode(body, type=Version)
 
 
-async def write_ledger(connection: AsyncConnection, entry: LedgerEntry) -> None:
-    values = {
-        "digest": entry.digest,
-        "skill_id": entry.skill_id,
-        "diagnostics": msgspec.json.encode(entry.diagnostics),
-    }
-    await connection.execute(
-        upsert(schema.ledger)
-        .values(source=entry.source, path=entry.path, **values)
-        .on_conflict_do_update(index_elements=["source", "path"], set_=values)
-    )
-
-
-async def _write_skill(connection: AsyncConnection, skill: Skill, *, is_new: bool) -> None:
-    values = {
-        "visibility": skill.visibility,
-        "status": skill.status,
-        "seq": skill.seq,
-        "last_version": skill.last_version,
-        "active_version": skill.active.version if skill.active else None,
-    }
-    if is_new:
-        await connection.execute(
-            insert(schema.skills).values(id=skill.id, owner=skill.owner, name=skill.name, **values)
-        )
-    else:
-        await connection.execute(update(schema.skills).where(schema.skills.c.id == skill.id).values(**values))
-
-
-async def _append(log: ChangeWriter, kind: str, before: Skill | None, after: Skill, version: Version, by: str) -> None:
-    """The row of the skill and, when the set of callable tools changed with it, that of the tools."""
-    await log.append(
+def _append(plan: WritePlan, kind: str, before: Skill | None, after: Skill, version: Version, by: str) -> None:
+    """The skill's new state, its row and, when the set of callable tools changed with it, that of the tools."""
+    plan.put_skill(after)
+    plan.append(
         topic="skills",
         kind=kind,
         dep=f"skill:{after.id}",
@@ -187,7 +178,7 @@ async def _append(log: ChangeWriter, kind: str, before: Skill | None, after: Ski
     )
     tools_before, tools_after = _tools(before), _tools(after)
     if tools_before != tools_after:
-        await log.append(
+        plan.append(
             topic="tools",
             kind="tools.changed",
             dep=f"tools:{after.id}",
@@ -203,3 +194,7 @@ async def _append(log: ChangeWriter, kind: str, before: Skill | None, after: Ski
 
 def _tools(skill: Skill | None) -> tuple[ToolSpec, ...]:
     return skill.active.tools if skill and skill.active else ()
+
+
+def _slices(keys: list[str]) -> list[list[str]]:
+    return [keys[start : start + KEYS_MAX] for start in range(0, len(keys), KEYS_MAX)]

@@ -4,9 +4,30 @@ JSON stands in LargeBinary columns: it is written and read whole, as bytes, by m
 database never looks into it.
 """
 
-from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Dialect, Float, Index, LargeBinary, MetaData, String, Table
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 SCHEMA_VERSION = 1
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD for a NUL, which PostgreSQL refuses, and `?` for half a surrogate pair,
+    which no database takes: tools and callers may send either."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+class Words(TypeDecorator[str]):
+    """Text of any length, sorted by code point on every database, whatever the language of its machine."""
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        return dialect.type_descriptor(String(collation="C") if dialect.name == "postgresql" else String())
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # the base class's
+        return None if value is None else storable(value)
+
 
 metadata = MetaData()
 
@@ -14,9 +35,9 @@ metadata = MetaData()
 deployment = Table(
     "deployment",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("schema_version", Integer, nullable=False),
-    Column("epoch", String(16), nullable=False),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("schema_version", BigInteger, nullable=False),
+    Column("epoch", Words(), nullable=False),
 )
 
 # The counter: `seq` and the chained hash of the newest row. Updated last in every write, so
@@ -24,24 +45,24 @@ deployment = Table(
 change_head = Table(
     "change_head",
     metadata,
-    Column("ns", String(64), primary_key=True),
-    Column("seq", Integer, nullable=False),
-    Column("hash", String(64), nullable=False),
+    Column("ns", Words(), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", Words(), nullable=False),
 )
 
 changes = Table(
     "changes",
     metadata,
-    Column("ns", String(64), primary_key=True),
-    Column("seq", Integer, primary_key=True, autoincrement=False),
-    Column("hash", String(64), nullable=False),
-    Column("prev", String(64), nullable=False),
-    Column("topic", String(32), nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("dep", String(160), nullable=False),
-    Column("owner", String(64), nullable=False),
-    Column("visibility", String(16), nullable=False),
-    Column("at", String(32), nullable=False),
+    Column("ns", Words(), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", Words(), nullable=False),
+    Column("prev", Words(), nullable=False),
+    Column("topic", Words(), nullable=False),
+    Column("kind", Words(), nullable=False),
+    Column("dep", Words(), nullable=False),
+    Column("owner", Words(), nullable=False),
+    Column("visibility", Words(), nullable=False),
+    Column("at", Words(), nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
 
@@ -50,108 +71,118 @@ changes = Table(
 streams = Table(
     "streams",
     metadata,
-    Column("ns", String(64), primary_key=True),
-    Column("topic", String(32), primary_key=True),
-    Column("owner", String(64), primary_key=True),
-    Column("visibility", String(16), primary_key=True),
-    Column("change_id", String(64), nullable=False),
+    Column("ns", Words(), primary_key=True),
+    Column("topic", Words(), primary_key=True),
+    Column("owner", Words(), primary_key=True),
+    Column("visibility", Words(), primary_key=True),
+    Column("change_id", Words(), nullable=False),
 )
 
 skills = Table(
     "skills",
     metadata,
-    Column("id", String(160), primary_key=True),
-    Column("owner", String(64), nullable=False),
-    Column("name", String(64), nullable=False),
-    Column("visibility", String(16), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("seq", Integer, nullable=False),
-    Column("last_version", Integer, nullable=False),
-    Column("active_version", Integer),
+    Column("id", Words(), primary_key=True),
+    Column("owner", Words(), nullable=False),
+    Column("name", Words(), nullable=False),
+    Column("visibility", Words(), nullable=False),
+    Column("status", Words(), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("last_version", BigInteger, nullable=False),
+    Column("active_version", BigInteger),
 )
 
 versions = Table(
     "versions",
     metadata,
-    Column("skill_id", String(160), primary_key=True),
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("digest", String(71), nullable=False),
+    Column("skill_id", Words(), primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", Words(), nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
 
 ledger = Table(
     "ledger",
     metadata,
-    Column("source", String(255), primary_key=True),
-    Column("path", String(255), primary_key=True),
-    Column("digest", String(71), nullable=False),
-    Column("skill_id", String(160)),
+    Column("source", Words(), primary_key=True),
+    Column("path", Words(), primary_key=True),
+    Column("digest", Words(), nullable=False),
+    Column("skill_id", Words()),
     Column("diagnostics", LargeBinary, nullable=False),
 )
 
 leases = Table(
     "leases",
     metadata,
-    Column("name", String(255), primary_key=True),
-    Column("holder", String(64), nullable=False),
+    Column("name", Words(), primary_key=True),
+    Column("holder", Words(), nullable=False),
     Column("until", Float, nullable=False),
 )
 
 invocations = Table(
     "invocations",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("at", String(32), nullable=False),
-    Column("caller", String(64), nullable=False),
-    Column("session", String(128), nullable=False),
-    Column("transport", String(16), nullable=False),
-    Column("target", String(160), nullable=False),
-    Column("skill_id", String(160), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("digest", String(71), nullable=False),
+    Column("id", Words(), primary_key=True),
+    Column("at", Words(), nullable=False),
+    Column("caller", Words(), nullable=False),
+    Column("session", Words(), nullable=False),
+    Column("transport", Words(), nullable=False),
+    Column("target", Words(), nullable=False),
+    Column("skill_id", Words(), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("digest", Words(), nullable=False),
     Column("ok", Boolean, nullable=False),
-    Column("code", String(64), nullable=False),
+    Column("code", Words(), nullable=False),
     Column("duration_ms", Float, nullable=False),
-    Column("arguments", String, nullable=False),
+    Column("arguments", Words(), nullable=False),
     Index("invocations_by_skill", "skill_id", "id"),
 )
 
 incidents = Table(
     "incidents",
     metadata,
-    Column("id", String(32), primary_key=True),
-    Column("error_class", String(16), nullable=False),
-    Column("tool", String(64), nullable=False),
-    Column("skill", String(160), nullable=False),
-    Column("pattern", String, nullable=False),
-    Column("code", String(64), nullable=False),
-    Column("level", String(8), nullable=False),
-    Column("count", Integer, nullable=False),
-    Column("first_at", String(32), nullable=False),
-    Column("last_at", String(32), nullable=False),
-    Column("message", String, nullable=False),
-    Column("arguments", String, nullable=False),
-    Column("guard", String(64), nullable=False),
+    Column("id", Words(), primary_key=True),
+    Column("error_class", Words(), nullable=False),
+    Column("tool", Words(), nullable=False),
+    Column("skill", Words(), nullable=False),
+    Column("pattern", Words(), nullable=False),
+    Column("code", Words(), nullable=False),
+    Column("level", Words(), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", Words(), nullable=False),
+    Column("last_at", Words(), nullable=False),
+    Column("message", Words(), nullable=False),
+    Column("arguments", Words(), nullable=False),
+    Column("guard", Words(), nullable=False),
     Index("incidents_by_last", "last_at", "id"),
 )
 
 solutions = Table(
     "solutions",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("incident", String(32), nullable=False),
-    Column("text", String, nullable=False),
-    Column("author", String(64), nullable=False),
-    Column("at", String(32), nullable=False),
-    Column("tried", Integer, nullable=False),
-    Column("worked", Integer, nullable=False),
+    Column("id", Words(), primary_key=True),
+    Column("incident", Words(), nullable=False),
+    Column("text", Words(), nullable=False),
+    Column("author", Words(), nullable=False),
+    Column("at", Words(), nullable=False),
+    Column("tried", BigInteger, nullable=False),
+    Column("worked", BigInteger, nullable=False),
     Index("solutions_by_incident", "incident"),
 )
 
 vectors = Table(
     "vectors",
     metadata,
-    Column("model", String(64), primary_key=True),
-    Column("key", String(64), primary_key=True),
+    Column("model", Words(), primary_key=True),
+    Column("key", Words(), primary_key=True),
     Column("vector", LargeBinary, nullable=False),
+)
+
+# The files of versions, where replicas do not share a disk (`blobs_table.py`); `touched_at` is
+# seconds since 1970 by the database's clock.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha256", Words(), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("touched_at", Float, nullable=False),
 )

@@ -1,6 +1,6 @@
 """A server of the usual algorithm for `make chaos`, on the same store, Valkey and addresses as the real one.
 
-L1 and L2 with a time to live and no judgement: after a write the key is deleted here and in L2, and a
+L1 and L2, no judgement, and a time to live longer than a run: after a write the key is deleted here and in L2, and a
 message tells the others to drop it. A call to Redis that fails or takes too long is left out.
 """
 

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,14 +18,13 @@ pytestmark = pytest.mark.anyio
 Reopen = Callable[[], Awaitable[MetadataStore]]
 
 
-@pytest.fixture(params=["sqlite"])
-async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reopen]:
+@pytest.fixture
+async def reopen(database_url: str) -> AsyncIterator[Reopen]:
     """Opens the database once more; every store that was opened is closed after the test."""
-    assert request.param == "sqlite"
     opened: list[SqlStore] = []
 
     async def open_store() -> MetadataStore:
-        opened.append(await SqlStore.open(f"sqlite:///{tmp_path}/store.db"))
+        opened.append(await SqlStore.open(database_url))
         return opened[-1]
 
     yield open_store

@@ -217,7 +217,7 @@ def test_the_openapi_document_names_every_rest_operation(service: Service) -> No
     described = {operation["operationId"] for path in document["paths"].values() for operation in path.values()}
     assert {operation.name for operation in OPERATIONS if operation.http is not None} <= described
     call = document["paths"]["/api/v1/tools/{tool}/call"]["post"]
-    assert [parameter["name"] for parameter in call["parameters"]] == ["tool"]
+    assert [parameter["name"] for parameter in call["parameters"]] == ["tool", "X-Consistency"]
     body = call["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
     assert set(document["components"]["schemas"][body]["properties"]) == {"arguments"}
 

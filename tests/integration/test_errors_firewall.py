@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -28,8 +27,8 @@ UUID = "3f2b8a54-0c1d-4e6f-9a7b-5c4d3e2f1a0b"
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
-    opened = await SqlStore.open(f"sqlite:///{tmp_path}/store.db")
+async def store(database_url: str) -> AsyncIterator[SqlStore]:
+    opened = await SqlStore.open(database_url)
     yield opened
     await opened.close()
 
@@ -167,7 +166,7 @@ async def test_one_success_ranks_below_nine_of_ten(store: SqlStore) -> None:
         assert ranked([untried]) == [untried]
 
 
-async def test_one_solution_too_many_is_refused_and_leaves_no_change(store: SqlStore, tmp_path: Path) -> None:
+async def test_one_solution_too_many_is_refused_and_leaves_no_change(store: SqlStore) -> None:
     alpha = tool()
     async with running(store, alpha) as (firewall, _):
         failed = await fail(firewall, alpha, REFUSED)
@@ -178,7 +177,7 @@ async def test_one_solution_too_many_is_refused_and_leaves_no_change(store: SqlS
         with pytest.raises(NotFound):
             await firewall.add_solution("0" * 32, "for nothing", "ada", everyone)
     await store.publish([draft()])  # the log goes on after rows of either kind
-    assert assert_chained(tmp_path / "store.db") == SOLUTIONS_MAX + 1
+    assert await assert_chained(store) == SOLUTIONS_MAX + 1
 
 
 async def test_solutions_of_a_like_error_of_another_tool_are_told_with_a_lower_score(store: SqlStore) -> None:

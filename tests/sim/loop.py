@@ -77,6 +77,8 @@ class SimLoop(asyncio.base_events.BaseEventLoop):
             for host in list(self._frozen):
                 self.thaw(host)
             self.run_until_complete(_end_all())
+            ended = [task for task in self._kept if task.done() and not task.cancelled()]
+            self.failures += [repr(error) for task in ended if (error := task.exception()) is not None]
             self.close()
 
     def _run_once(self) -> None:

@@ -56,7 +56,8 @@ MUTANTS = (
         "asof read after the load",
         _TIERED,
         "asof = self._feed.applied\n            record = Record(self._feed.position.epoch, asof, deps, await loader())",
-        "value = await loader(); record = Record(self._feed.position.epoch, self._feed.applied, deps, value)",
+        "value = await loader(); asof = self._feed.applied\n"
+        "            record = Record(self._feed.position.epoch, asof, deps, value)",
     ),
     Mutant(
         "validity not checked at a hit",
@@ -69,14 +70,14 @@ MUTANTS = (
     Mutant(
         "joined load not judged again",
         _TIERED,
-        "if record.asof >= bound.asof or self._horizon.allows(record):",
+        "if is_of_now and (record.asof >= bound.asof or self._horizon.allows(record)):",
         "if True:",
     ),
     Mutant(
         "horizon counted from the answer",
         _LOG,
-        "self.horizon_s = max(self.horizon_s, sent_s + DELTA_S)",
-        "self.horizon_s = max(self.horizon_s, self._clock() + DELTA_S)",
+        "self.horizon_s = max(self.horizon_s, sent_s + DELTA_S)\n                return",
+        "self.horizon_s = max(self.horizon_s, self._clock() + DELTA_S)\n                return",
     ),
     Mutant(
         "horizon never checked",
@@ -93,8 +94,8 @@ MUTANTS = (
     Mutant(
         "a hint taken for a change",
         _LOG,
-        "self._news.set()",
-        "self._news.set(); self.position = self.position._replace(seq=self.applied + 1)",
+        "if seq > self.applied:\n            self.kick()",
+        "self.position = self.position._replace(seq=max(seq, self.applied)); self.kick()",
     ),
     Mutant(
         "a hint taken for a tail",

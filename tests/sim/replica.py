@@ -1,7 +1,6 @@
 """A replica of the simulation: the real feed, horizon, memory and tiered cache, wired as `gateway.wiring` does."""
 
-import inspect
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
@@ -29,21 +28,14 @@ class HorizonReplica:
 
     async def read(self, key: str, level: Level) -> Answer:
         deps = ("topic:skills",) if key == LIST else (f"skill:{key}",)
-        options: dict[str, Any] = {}
-        bound = None
-        if "level" in inspect.signature(self._cache.get_or_load).parameters:
-            options["level"] = level
-        elif level.kind != "bounded":
-            bound = await self._feed.bound(level)
-        read = await self._cache.get_or_load(key, deps, 60.0, lambda: self._database.load(key), **options)
-        bound = bound or read.bound
-        return Answer(read.value, read.tier, bound.stale, bound.lag_s)
+        read = await self._cache.get_or_load(key, deps, 60.0, lambda: self._database.load(key), level)
+        return Answer(read.value, read.tier, read.bound.stale, read.bound.lag_s)
 
-    async def wrote(self, key: str) -> None:  # noqa: ARG002  # a kick carries nothing
-        self._feed.kick()
+    async def wrote(self, key: str, seq: int) -> None:  # noqa: ARG002  # the log says what it was
+        self._feed.committed(seq)
 
-    def hear(self, key: str) -> None:  # noqa: ARG002  # nor does a hint
-        self._feed.kick()
+    def hear(self, key: str, seq: int) -> None:  # noqa: ARG002  # the same
+        self._feed.hinted(seq)
 
 
 def horizon_replicas(parts: Parts = Parts()) -> Opener:  # noqa: B008  # immutable

@@ -9,14 +9,14 @@ from structlog.testing import capture_logs
 
 from services.changes.levels import BOUNDED, LINEARIZABLE, Level
 from services.failures import ServiceError
-from tests.sim.check import History, ReadSeen
+from tests.sim.check import History, ReadSeen, Write
 from tests.sim.loop import NoEnd, SimLoop
 from tests.sim.replica import horizon_replicas
-from tests.sim.world import KEYS, LIST, Opener, Outside, Replica
+from tests.sim.world import KEYS, LIST, LOAD_TIMEOUT_S, Opener, Outside, Replica
 
 RUN_S = 4.0
-# Longer than a tail's own time limit, plus an interval.
-SETTLE_S = 1.5
+# Longer than the time limits of a tail (1 s) and of a load, which may have begun with the last fault.
+SETTLE_S = LOAD_TIMEOUT_S + 0.5
 REPLICAS = 3
 READERS = 5
 WRITERS = 2
@@ -132,16 +132,16 @@ class _Scenario:
                 continue
             write.acked_s = self._loop.time()
             self._told_seq = max(self._told_seq, write.seq)
-            self._loop.start(host, replica.wrote(write.key))
+            self._loop.start(host, replica.wrote(write.key, write.seq))
             for other in self._replicas.values():
                 if other is not replica:
-                    self._loop.start("world", self._hint(other, write.key))
+                    self._loop.start("world", self._hint(other, write))
 
-    async def _hint(self, to: Replica, key: str) -> None:
+    async def _hint(self, to: Replica, write: Write) -> None:
         is_bad = "hints" in self._faults
         await asyncio.sleep(self._random.uniform(0.0002, 0.8 if is_bad else 0.003))
         if not is_bad or self._random.random() < 0.5:
-            self._loop.start(to.host, _heard(to, key))
+            self._loop.start(to.host, _heard(to, write))
 
     async def _trouble(self, fault: str) -> None:
         """Breaks one thing again and again, for a while each time, until the end."""
@@ -192,5 +192,5 @@ _SWITCHES = {
 }
 
 
-async def _heard(replica: Replica, key: str) -> None:
-    replica.hear(key)
+async def _heard(replica: Replica, write: Write) -> None:
+    replica.hear(write.key, write.seq)

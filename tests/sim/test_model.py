@@ -48,7 +48,7 @@ class CacheModel(RuleBasedStateMachine):
 
     @rule()
     def tell(self) -> None:
-        self.replica.hear("")
+        self.replica.hear("", self.told_seq)
 
     @rule(seconds=st.sampled_from((0.001, 0.1, 0.3, 1.0)))
     def wait(self, seconds: float) -> None:

@@ -1,7 +1,8 @@
-"""The usual algorithm, for comparison: L1 and L2 with a time to live, delete and publish after a write.
+"""The usual algorithm, for comparison: L1 and L2, delete and publish after a write.
 
-The steps of FusionCache and its kind: a write deletes the key here and in L2, then tells the other
-replicas to drop it; a read takes L1, L2, or loads and fills both. Nothing is judged.
+The steps of FusionCache and its kind, with a time to live longer than a run: a write deletes the
+key here and in L2, then tells the other replicas to drop it; a read takes L1, L2, or loads and
+fills both. Nothing is judged.
 """
 
 import asyncio
@@ -35,12 +36,12 @@ class UsualReplica:
         if not task.cancelled():
             task.exception()  # every reader may have given up
 
-    async def wrote(self, key: str) -> None:
+    async def wrote(self, key: str, seq: int) -> None:  # noqa: ARG002  # there are no versions
         for each in (key, LIST):
             self._memory.pop(each, None)
             await self._outside.second.delete(each)
 
-    def hear(self, key: str) -> None:
+    def hear(self, key: str, seq: int) -> None:  # noqa: ARG002  # nor here
         self._memory.pop(key, None)
         self._memory.pop(LIST, None)
 

@@ -43,11 +43,11 @@ class Replica(Protocol):
 
     async def read(self, key: str, level: Level) -> Answer: ...
 
-    async def wrote(self, key: str) -> None:
+    async def wrote(self, key: str, seq: int) -> None:
         """On the replica that committed, after the commit was acknowledged to it."""
         ...
 
-    def hear(self, key: str) -> None:
+    def hear(self, key: str, seq: int) -> None:
         """A hint of another replica's write, if it arrives."""
         ...
 

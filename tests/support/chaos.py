@@ -11,7 +11,7 @@ import pytest
 
 from services.failures import Unavailable
 from services.models import Change
-from services.ports import ChangeReader, Position, SecondTier
+from services.ports import CatalogSnapshot, ChangeReader, Position, SecondTier
 
 
 class TroubledReader:
@@ -82,6 +82,9 @@ class BrokenSink:
     def apply(self, changes: Sequence[Change]) -> None:
         self.given += [change.seq for change in changes]
         raise RuntimeError("this follower is broken")
+
+    def restart(self, snapshot: CatalogSnapshot) -> None:
+        raise RuntimeError(f"this follower cannot begin again at {snapshot.position.id}")
 
 
 @contextmanager

@@ -1,15 +1,15 @@
 """Drafts to publish, and what must hold for a store's log whatever happened to it."""
 
 import hashlib
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
-from pathlib import Path
 
 import msgspec
+from sqlalchemy import select
 
 from services.models import Change, Draft, FileEntry, Grade, ToolSpec, Visibility
-from services.storage.append import GENESIS, change_id
+from services.storage import schema
+from services.storage.plan import GENESIS, change_id
+from services.storage.sql import SqlStore
 
 
 def sha256(text: str) -> str:
@@ -64,24 +64,24 @@ def assert_linked(changes: Sequence[Change], epoch: str) -> None:
         newest[stream] = change.id
 
 
-def assert_chained(database: Path) -> int:
-    """Recomputes the hash of every row of an SQLite store from the first one on; answers the head's seq."""
-    with closing(sqlite3.connect(database)) as connection:
-        connection.row_factory = sqlite3.Row
-        (epoch,) = connection.execute("SELECT epoch FROM deployment").fetchone()
-        rows = connection.execute("SELECT * FROM changes ORDER BY seq").fetchall()
-        head = connection.execute("SELECT seq, hash FROM change_head").fetchone()
-        streams = connection.execute("SELECT topic, owner, visibility, change_id FROM streams").fetchall()
-        skills = connection.execute("SELECT id, seq, last_version, active_version FROM skills").fetchall()
-        versions = connection.execute("SELECT skill_id, version FROM versions ORDER BY skill_id, version").fetchall()
+async def assert_chained(store: SqlStore) -> int:
+    """Recomputes the hash of every row of a store from the first one on; answers the head's seq."""
+    async with store.reading() as connection:
+        rows = (await connection.execute(select(schema.changes).order_by(schema.changes.c.seq))).mappings().all()
+        head = (await connection.execute(select(schema.change_head))).mappings().one()
+        streams = (await connection.execute(select(schema.streams))).mappings().all()
+        skills = (await connection.execute(select(schema.skills))).mappings().all()
+        table = schema.versions
+        found = await connection.execute(select(table.c.skill_id, table.c.version).order_by(table.c.version))
+        versions = found.mappings().all()
     chained, newest = GENESIS, {}
     for number, row in enumerate(rows, start=1):
         assert row["seq"] == number
-        content = {name: row[name] for name in row.keys() if name not in {"hash", "body"}}  # noqa: SIM118  # a Row is no dict
+        content = {name: value for name, value in row.items() if name not in {"hash", "body"}}
         digest = hashlib.sha256(chained.encode() + msgspec.json.encode(content) + row["body"])
         chained = digest.hexdigest()
         assert row["hash"] == chained, f"row {number} is not chained to the one before it"
-        newest[row["topic"], row["owner"], row["visibility"]] = change_id(epoch, number, chained)
+        newest[row["topic"], row["owner"], row["visibility"]] = change_id(store.epoch, number, chained)
     assert (head["seq"], head["hash"]) == (len(rows), chained)
     assert {(row["topic"], row["owner"], row["visibility"]): row["change_id"] for row in streams} == newest
     numbers: dict[str, list[int]] = {}

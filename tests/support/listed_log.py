@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from services.models import Change
-from services.ports import Position
+from services.ports import CatalogSnapshot, Position
 
 EPOCH = "e0000000"
 
@@ -50,12 +50,18 @@ class RecordingSink:
 
     def __init__(self, name: str = "", calls: list[str] | None = None) -> None:
         self.seqs: list[int] = []
+        self.restarts: list[Position] = []
         self._name = name
         self._calls = calls if calls is not None else []
 
     def apply(self, changes: Sequence[Change]) -> None:
         self.seqs += [change.seq for change in changes]
         self._calls.append(self._name)
+
+    def restart(self, snapshot: CatalogSnapshot) -> None:
+        self.seqs.clear()
+        self.restarts.append(snapshot.position)
+        self._calls.append(f"{self._name} anew")
 
 
 class StoppedClock:

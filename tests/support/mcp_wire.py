@@ -13,16 +13,19 @@ _META = {
 }
 
 
-async def request(client: httpx2.AsyncClient, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The JSON-RPC answer (`result` or `error`) of one POST to /mcp."""
+async def request(
+    client: httpx2.AsyncClient, method: str, params: dict[str, Any] | None = None, **meta: str
+) -> dict[str, Any]:
+    """The JSON-RPC answer (`result` or `error`) of one POST to /mcp; `meta` goes into `_meta` as ours."""
+    ours = {f"dev.skillwire/{name}": value for name, value in meta.items()}
     headers = {
         "accept": "application/json, text/event-stream",
         "mcp-protocol-version": VERSION,
         "mcp-method": method,
     }
-    if params and "uri" in params:
-        headers["mcp-name"] = params["uri"]
-    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**(params or {}), "_meta": _META}}
+    if params and (named := params.get("uri", params.get("name"))):
+        headers["mcp-name"] = named
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**(params or {}), "_meta": {**_META, **ours}}}
     answer = await client.post("/mcp", json=body, headers=headers)
     text = answer.text
     if answer.headers["content-type"].startswith("text/event-stream"):

@@ -1,4 +1,4 @@
-"""A process that publishes until it is killed: `python -m tests.support.publisher DATA_DIR`.
+"""A process that publishes until it is killed: `python -m tests.support.publisher DATA_DIR URL`.
 
 It forks one publisher for every line on its standard input, so that only the first start pays
 for the imports; it answers with the child's process id, and with `dead` once that has ended. A
@@ -10,14 +10,32 @@ import os
 import sys
 from pathlib import Path
 
+import sqlalchemy.dialects.postgresql.asyncpg  # noqa: F401  # or every child would load it anew
+
 from services.storage.blobs_local import LocalBlobs
+from services.storage.blobs_table import TableBlobs
+from services.storage.postgres import PostgresDatabase  # noqa: F401  # the same
 from services.storage.sql import SqlStore
 from tests.support.drafts import draft, sha256
 
 
-async def _publish(data_dir: Path) -> None:
-    store = await SqlStore.open(f"sqlite:///{data_dir}/store.db")
-    blobs = LocalBlobs(data_dir / "blobs")
+def blobs_of(store: SqlStore, data_dir: Path) -> LocalBlobs | TableBlobs:
+    """Where a replica on this store keeps its blobs."""
+    return TableBlobs(store) if store.database.shared else LocalBlobs(data_dir / "blobs")
+
+
+async def published_once_more(data_dir: Path) -> None:
+    """Returns when the publisher has been answered again; at most 5 s."""
+    acknowledged = data_dir / "acknowledged"
+    before = acknowledged.stat().st_size if acknowledged.exists() else 0  # a glance
+    async with asyncio.timeout(5):
+        while not acknowledged.exists() or acknowledged.stat().st_size == before:  # noqa: ASYNC110  # the event is another process's
+            await asyncio.sleep(0.002)
+
+
+async def _publish(data_dir: Path, url: str) -> None:
+    store = await SqlStore.open(url)
+    blobs = blobs_of(store, data_dir)
     number = 0
     with (data_dir / "acknowledged").open("a") as acknowledged:
         while True:
@@ -30,11 +48,11 @@ async def _publish(data_dir: Path) -> None:
 
 
 def main() -> None:
-    data_dir = Path(sys.argv[1])
+    data_dir, url = Path(sys.argv[1]), sys.argv[2]
     for _ in sys.stdin:
         child = os.fork()
         if child == 0:
-            asyncio.run(_publish(data_dir))
+            asyncio.run(_publish(data_dir, url))
         os.write(1, f"{child}\n".encode())
         os.waitpid(child, 0)
         os.write(1, b"dead\n")

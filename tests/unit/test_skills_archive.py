@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from services.failures import Invalid, ServiceError, TooLarge
 from services.skills.archive import read_zip
 from services.skills.package import FILES_MAX, PACKAGE_BYTES_MAX, from_files
+from tests.support.cost import floor_s
 from tests.support.packages import directory_end, directory_entry, skill_md, zip_of
 
 GOOD = {"SKILL.md": skill_md(), "scripts/run.py": b"print('hello')\n" * 40, "references/a.md": b"text\n" * 100}
@@ -26,16 +27,17 @@ LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
 
 @contextmanager
 def refused(
-    kind: type[ServiceError], reason: str, *, cpu_s: float = 0.2, peak_bytes: int = 50_000_000
+    kind: type[ServiceError], reason: str, *, floors: float = 60, peak_bytes: int = 50_000_000
 ) -> Iterator[None]:
-    """The block must raise `kind`, within time of this process and memory of its own."""
+    """The block must raise `kind`, for at most so many times the cost of hashing a package, and in little memory."""
+    floor_s()  # measured before memory is traced
     tracemalloc.start()
     started = time.process_time()
     try:
         with pytest.raises(kind, match=reason):
             yield
         # tracemalloc makes every allocation some times slower; what is measured is thus an upper bound
-        assert time.process_time() - started < cpu_s
+        assert time.process_time() - started < floors * floor_s()
         assert tracemalloc.get_traced_memory()[1] < peak_bytes
     finally:
         tracemalloc.stop()

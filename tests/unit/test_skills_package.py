@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from services.skills.package import (
     read_folder,
     twins,
 )
+from tests.support.cost import cpu_s, floor_s
 from tests.support.packages import skill_md, tool, tools_json, write_files, write_package
 
 RUN = {"scripts/run.py": b"def main(arguments): return arguments\n"}
@@ -388,9 +388,7 @@ def test_the_largest_tools_file_is_judged_in_seconds() -> None:
     schema = {"type": "object", "properties": {f"p{at}": {} for at in range(4500)}}
     data = tools_json(tool(inputSchema=schema))
     assert 40_000 < len(data) <= TOOLS_JSON_BYTES_MAX
-    started = time.process_time()
-    with_tools(data)
-    assert time.process_time() - started < 5
+    assert cpu_s(lambda: with_tools(data)) < 600 * floor_s()
 
 
 json_values = st.recursive(

@@ -1,0 +1,57 @@
+"""Keeping the change log from growing for ever: all but its newest rows are removed.
+
+A reader that has fallen behind what is kept is told so by the rows themselves: the first one it
+gets is not the one after its own (`ChangeFeed` reads the catalog anew, streams get a `reset`).
+"""
+
+import asyncio
+
+import structlog
+
+from services import metrics
+from services.ports import MetadataStore
+
+LOOK_S = 60.0
+# Rows removed in one transaction: more would keep writers waiting.
+BATCH = 2000
+_LEASE = "change log retention"
+
+log = structlog.get_logger(__name__)
+
+
+class LogRetention:
+    """One task that keeps the newest `keep_rows`; of several replicas the one with the lease works."""
+
+    def __init__(self, store: MetadataStore, replica: str, keep_rows: int, *, look_s: float = LOOK_S) -> None:
+        self._store = store
+        self._replica = replica
+        self._keep_rows = keep_rows
+        self._look_s = look_s
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="log retention")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._look_s)
+            try:
+                if await self._store.acquire_lease(_LEASE, self._replica, self._look_s * 2):
+                    await self._trim()
+            except Exception:
+                metrics.retention_failures.inc()
+                log.exception("old rows of the change log could not be removed; trying again")
+
+    async def _trim(self) -> None:
+        removed = count = await self._store.trim(self._keep_rows, BATCH)
+        while count == BATCH:
+            count = await self._store.trim(self._keep_rows, BATCH)
+            removed += count
+        if removed:
+            metrics.changes_removed.inc(removed)
+            log.info("old rows of the change log removed", rows=removed)

@@ -1,0 +1,86 @@
+"""What the SQL store needs of a database, named by what differs between SQLite and PostgreSQL."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import ColumnElement, Table, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.failures import Unavailable
+from services.storage import schema
+from services.storage.plan import GENESIS, NAMESPACE, WritePlan
+
+Answer = TypeVar("Answer")
+PlanFor = Callable[[AsyncConnection], Awaitable[tuple[WritePlan, Answer]]]
+"""Reads through the connection, which is one snapshot, and answers what to commit and what to return
+then. It may be called several times for one write, and its plan dropped."""
+
+
+class Database(Protocol):
+    """One open database. Every method raises `Unavailable` when it does not answer in time."""
+
+    clock_s: ColumnElement[float]
+    """Seconds since 1970 by the database's own clock: replicas whose clocks differ agree on it."""
+    shared: bool
+    """True when replicas on several machines may use it, which then share no disk."""
+
+    async def prepare(self) -> str:
+        """Makes what is missing and answers the log's epoch."""
+        ...
+
+    def insert(self, table: Table) -> Any:
+        """The dialect's own INSERT, which has `on_conflict_do_nothing` and `on_conflict_do_update`;
+        SQLAlchemy has no type for what the two have in common."""
+        ...
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """One snapshot of the database."""
+        ...
+
+    def tailing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """For single statements that must not wait behind other reads; each sees its own snapshot."""
+        ...
+
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """For writes that move no counter. Each statement is whole or nothing; what several of them
+        do together may be left by half."""
+        ...
+
+    async def commit(self, plan_for: PlanFor[Answer]) -> Answer:
+        """Commits a plan that holds at the moment of its commit, or nothing."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+async def prepare_tables(connection: AsyncConnection, insert: Callable[[Table], Any]) -> str:
+    """Makes what is missing and answers the epoch; a second replica finds all of it.
+
+    For a transaction that no other replica's call overlaps. Raises `Unavailable` for a database
+    of another schema, whose transaction must then not be committed.
+    """
+    await connection.run_sync(schema.metadata.create_all)
+    table = schema.deployment
+    await connection.execute(
+        insert(table)
+        .values(id=1, schema_version=schema.SCHEMA_VERSION, epoch=secrets.token_hex(4))
+        .on_conflict_do_nothing()
+    )
+    await connection.execute(
+        insert(schema.change_head).values(ns=NAMESPACE, seq=0, hash=GENESIS).on_conflict_do_nothing()
+    )
+    found = (await connection.execute(select(table))).one()
+    if found.schema_version != schema.SCHEMA_VERSION:
+        raise Unavailable(f"the database has schema {found.schema_version}, this version needs {schema.SCHEMA_VERSION}")
+    return str(found.epoch)
+
+
+def replacing(insert: Any, table: Table) -> Any:
+    """Completes an INSERT to one that replaces the row of the same primary key."""
+    keys = {column.name for column in table.primary_key}
+    return insert.on_conflict_do_update(
+        index_elements=sorted(keys),
+        set_={column.name: insert.excluded[column.name] for column in table.columns if column.name not in keys},
+    )

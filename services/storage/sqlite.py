@@ -1,0 +1,146 @@
+"""SQLite for the SQL store.
+
+WAL mode with `synchronous=FULL`: a commit that was answered survives a power cut. Writes are
+`BEGIN IMMEDIATE`, one at a time in this process and, by SQLite's own lock, one at a time among
+all replicas of the machine; reads never wait for them. A plan is read for, made and written
+under that lock, so what it assumes cannot change meanwhile.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, bindparam, event, insert, literal_column, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from services.failures import Unavailable
+from services.storage import schema
+from services.storage.database import Answer, PlanFor, prepare_tables, replacing
+from services.storage.plan import NAMESPACE, WritePlan
+
+# How long a writer waits for another replica's write before it gives up.
+_LOCK_WAIT_MS = 5000
+
+
+class SqliteDatabase:
+    """A file on a local disk."""
+
+    clock_s: ColumnElement[float] = literal_column("(julianday('now') - 2440587.5) * 86400.0")
+    shared = False
+
+    def __init__(self, url: URL) -> None:
+        """Makes the folder of the file. Raises `Unavailable`."""
+        folder = Path(str(url.database)).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"the folder of the database cannot be made: {error}") from error
+        async_url = url.set(drivername="sqlite+aiosqlite")
+        self.reads = create_async_engine(async_url, pool_size=4)
+        self.writes = create_async_engine(async_url, pool_size=1, max_overflow=0)
+        _begin_with(self.reads, "BEGIN")
+        _begin_with(self.writes, "BEGIN IMMEDIATE")
+        self._writer = asyncio.Lock()
+
+    async def prepare(self) -> str:
+        async with self.writing() as connection:
+            return await prepare_tables(connection, self.insert)
+
+    def insert(self, table: Table) -> Any:
+        return sqlite_insert(table)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        with _answering():
+            async with self.reads.connect() as connection:
+                yield connection
+
+    tailing = reading
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that holds the write lock from its start; committed when the block ends well."""
+        with _answering():
+            async with self._writer, self.writes.begin() as connection:
+                yield connection
+
+    async def commit(self, plan_for: PlanFor[Answer]) -> Answer:
+        async with self.writing() as connection:
+            plan, answer = await plan_for(connection)
+            await _write(connection, plan)
+        return answer
+
+    async def close(self) -> None:
+        async with self._writer:
+            await self.writes.dispose()
+        await self.reads.dispose()
+
+
+async def _write(connection: AsyncConnection, plan: WritePlan) -> None:
+    """The plan's rows and, last, the counter."""
+    for table, rows in (
+        (schema.changes, plan.changes),
+        (schema.versions, plan.versions),
+        (schema.solutions, plan.solutions),
+    ):
+        if rows:
+            await connection.execute(insert(table), rows)
+    for table, rows in (
+        (schema.skills, [*plan.skills.values()]),
+        (schema.ledger, [*plan.ledger.values()]),
+        (schema.streams, plan.stream_rows()),
+    ):
+        if rows:
+            await connection.execute(replacing(sqlite_insert(table), table), rows)
+    if plan.levels:
+        table = schema.incidents
+        await connection.execute(
+            update(table).where(table.c.id == bindparam("incident")).values(level=bindparam("mark")),
+            [{"incident": incident, "mark": level} for incident, level in plan.levels.items()],
+        )
+    head = schema.change_head
+    moved = await connection.execute(
+        update(head)
+        .where((head.c.ns == NAMESPACE) & (head.c.seq == plan.assumed.seq) & (head.c.hash == plan.assumed.hash))
+        .values(seq=plan.end.seq, hash=plan.end.hash)
+    )
+    assert moved.rowcount == 1, "the counter moved under the write lock"
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """The database's trouble as the port's: `Unavailable`."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Unavailable("every connection to the database is in use") from error
+    except DatabaseError as error:
+        # The driver raises the base class itself for a file that is damaged or no database; the
+        # subclasses other than OperationalError are mistakes of ours.
+        if type(error) is not DatabaseError and not isinstance(error, OperationalError):
+            raise
+        # `orig` alone: the whole error quotes the statement's parameters, and this message goes to callers.
+        raise Unavailable(f"the database does not answer: {error.orig}") from error
+
+
+def _begin_with(engine: AsyncEngine, statement: str) -> None:
+    """Makes the driver leave transactions to us: its own would start one only at the first write."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def set_up(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {_LOCK_WAIT_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql(statement)
