@@ -40,6 +40,10 @@ static: lint types imports dependencies dead-code manifests ## Run the checks th
 bench: bench-set ## Run the benchmarks; ARGS="-k cache" picks some
 	@$(BIN)/python -m pytest -m bench -s --timeout 1800 tests/bench $(ARGS)
 
+.PHONY: chaos
+chaos: dev-set ## Break real replicas and judge what clients saw; CHAOS_SECONDS, _REPLICAS, _FAULTS; ARGS=--usual
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: lint
 lint: dev-set
 	@echo "==> ruff"
@@ -67,12 +71,12 @@ dependencies: dev-set
 	@echo "==> deptry"
 	@$(BIN)/deptry $(SOURCES)
 
-# Parameters of callbacks, whose names asyncio and pydantic choose. In the tests, unused
+# Parameters of callbacks, whose names asyncio, click and pydantic choose. In the tests, unused
 # parameters are fixtures.
 .PHONY: dead-code
 dead-code: dev-set
 	@echo "==> vulture"
-	@$(BIN)/vulture --min-confidence 80 --ignore-names "exc,dotenv_settings,file_secret_settings" $(SOURCES) scripts
+	@$(BIN)/vulture --min-confidence 80 --ignore-names "ctx,exc,dotenv_settings,file_secret_settings" $(SOURCES) scripts
 
 .PHONY: manifests
 manifests: dev-set

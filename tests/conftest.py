@@ -1,12 +1,16 @@
 """What every test gets, no task left behind, and the databases it may ask for."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.postgres import PostgresServer, new_database, running_server
+
+# The Milvus client's gRPC hooks into fork() and then takes the processes that other tests start down.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,9 @@ class Flights(Generic[T]):
         With `keep` the load goes on to its end even when everybody has left.
         """
         flight = self._by_key.get(key)
-        if flight is None:
+        # A load that has ended may not have landed yet: its callback comes one turn of the loop later.
+        # Whoever refuses what it brought and asks again must not be given it for ever.
+        if flight is None or flight.task.done():
             flight = _Flight(asyncio.create_task(_run(loader), name=f"load {key}"))
             self._by_key[key] = flight
             self._tasks.add(flight.task)

@@ -159,8 +159,10 @@ class ChangeFeed:
             return await self._bounded()
         if level.kind == "session":
             await self._session(level)
-        else:
+        # A session's own seq says nothing about what others have committed since the last tail.
+        if level.kind == "linearizable" or not self.is_fresh:
             await self._strict()
+            self._require_epoch(level)
         return Bound(self.applied, round(max(0.0, self._clock() - self.horizon_s + DELTA_S), 3), stale=False)
 
     async def read_index(self) -> None:

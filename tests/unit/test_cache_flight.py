@@ -148,3 +148,12 @@ async def test_a_load_that_is_kept_goes_on_when_everybody_has_left(flights: Flig
     loader.gate.set()
     assert await asyncio.gather(*late) == [1]
     assert (loader.started, loader.cancelled) == (1, 0)
+
+
+async def test_a_caller_between_the_end_of_a_load_and_its_landing_starts_a_new_one(flights: Flights[int]) -> None:
+    """Given the ended one, a caller that refuses it and asks again would never let the loop run."""
+    loader = Loader()
+    (first,) = await waiting(flights, loader, 1)
+    loader.gate.set()  # the load ends in its next step, which stands before the next caller's first
+    assert await asyncio.create_task(flights.load("key", loader)) == 2
+    assert await first == 1

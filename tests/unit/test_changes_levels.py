@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from services.changes.levels import BOUNDED, LINEARIZABLE, Level, parse_level
-from services.changes.log import ChangeFeed
+from services.changes.log import DELTA_S, ChangeFeed
 from services.failures import Invalid, Unavailable
 from services.models import Change
 from services.ports import Position
@@ -92,6 +92,23 @@ async def test_a_session_read_waits_for_its_own_write_and_says_when_it_does_not_
     with pytest.raises(Unavailable) as refused:
         await feed.bound(Level("session", seq + 1))
     assert (refused.value.code, refused.value.facts["applied"]) == ("not_yet", seq)
+    await feed.close()
+
+
+async def test_a_session_read_past_the_horizon_learns_what_others_wrote_or_is_refused() -> None:
+    """It was answered without a label from a state of any age (simulator, seed 8)."""
+    log = GatedLog()
+    now_s = 100.0
+    feed = ChangeFeed(log, Position(EPOCH, 0, f"{EPOCH}-0-00000000"), interval_s=60, clock=lambda: now_s)
+    own = log.commit("skill:a")
+    assert (await feed.bound(Level("session", own))).asof == own
+    theirs = log.commit("skill:b")
+    now_s += DELTA_S
+    assert (await feed.bound(Level("session", own))).asof == theirs
+    now_s += DELTA_S
+    log.gate.clear()
+    with pytest.raises(Unavailable):
+        await feed.bound(Level("session", own))
     await feed.close()
 
 

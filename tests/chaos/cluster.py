@@ -1,0 +1,194 @@
+"""Real replica processes on one database and one Valkey, and what can be done to them."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import redis.asyncio as redis
+from redis.exceptions import RedisError
+
+from services.cache import codec
+from services.clock import monotonic_s
+from tests.support.service import Service, command, environment
+from tests.support.valkey import ValkeyServer
+
+
+class Cluster:
+    """`start` and `close` it; `urls` are the replicas', one that is down included."""
+
+    def __init__(self, folder: Path, replicas: int, *, usual: bool = False) -> None:
+        self.folder = folder
+        self.valkey = ValkeyServer(folder)
+        self.database_url = os.environ.get("SKILLWIRE_DATABASE_URL") or f"sqlite:///{folder}/skillwire.db"
+        self._usual = usual
+        self._replicas: list[Service | None] = [None] * replicas
+        self._seen: dict[str, list[bytes]] = {}
+        self._keys: list[str] = []
+
+    @property
+    def urls(self) -> list[str]:
+        return [replica.url for replica in self._replicas if replica is not None]
+
+    async def start(self) -> None:
+        (self.folder / "skills").mkdir()
+        await self.valkey.start()
+        for index in range(len(self._replicas)):
+            await self.boot(index)
+
+    async def close(self) -> None:
+        self.valkey.thaw()
+        for replica in self._replicas:
+            if replica is not None:
+                replica.process.send_signal(signal.SIGCONT)
+                await asyncio.to_thread(replica.stop)
+        await self.valkey.kill()
+
+    async def boot(self, index: int) -> None:
+        """Starts a replica, on the port it had before."""
+        before = self._replicas[index]
+        port = str(before.port if before is not None else 0)
+        options = ("serve", "--port", port, "--skills", str(self.folder / "skills"), "--data", str(self.folder))
+        words = [sys.executable, "-m", "tests.chaos.usual", port] if self._usual else command(*options)
+        settings = {"watch": "off", "embedder": "off", "redis_url": self.valkey.url}
+        process = subprocess.Popen(  # noqa: ASYNC220  # returns at once; `Service` wants this kind
+            words,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(**settings, database_url=self.database_url),
+        )
+        self._replicas[index] = replica = Service(process)
+        replica.port = int(port)
+        await asyncio.to_thread(replica.wait_ready)
+
+    def signal(self, index: int, number: signal.Signals) -> None:
+        replica = self._replicas[index]
+        assert replica is not None
+        replica.process.send_signal(number)
+
+    async def kill(self, index: int) -> None:
+        replica = self._replicas[index]
+        assert replica is not None
+        await asyncio.to_thread(replica.stop, signal.SIGKILL)
+
+    def any(self) -> int:
+        return random.randrange(len(self._replicas))
+
+    async def poison(self, *, forge: bool = False) -> None:
+        """Puts values back that were there before, and cuts some short; `forge` claims that they are new."""
+        async with redis.Redis.from_url(self.valkey.url, protocol=2, socket_timeout=0.5) as client:
+            for key in [key async for key in client.scan_iter("skillwire:*")]:
+                if await client.type(key) != b"string" or not (value := await client.get(key)):
+                    continue
+                seen = self._seen.setdefault(key, [])
+                if value not in seen:
+                    seen.append(value)  # type: ignore[arg-type]  # redis-py does not know what it was told
+                old = random.choice(seen)
+                name = key.decode().split(":", 5)[-1]  # after the prefix, the epoch and the space
+                if forge and (stored := codec.decode(seen[0], name)) is not None:
+                    record = stored.record
+                    old = codec.encode(codec.Record(record.epoch, 10**12, record.deps, record.value), name, 60.0)
+                elif random.random() < 0.2:
+                    old = old[: len(old) // 2]
+                await client.set(key, old, px=60_000)
+
+    async def command(self, *words: str) -> None:
+        """One command to Valkey; its answer, if any, is of no interest."""
+        try:
+            async with redis.Redis.from_url(self.valkey.url, protocol=2, socket_timeout=0.5) as client:
+                await client.execute_command(*words)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError):
+            return
+
+
+Trouble = Callable[[Cluster], Awaitable[None]]
+
+
+async def _nothing(_: Cluster) -> None:
+    await asyncio.sleep(0.1)
+
+
+async def _flush(cluster: Cluster) -> None:
+    await cluster.command("FLUSHALL")
+    await asyncio.sleep(random.uniform(0.05, 0.4))
+
+
+async def _links(cluster: Cluster) -> None:
+    for kind in ("pubsub", "normal"):
+        await cluster.command("CLIENT", "KILL", "TYPE", kind)
+    await asyncio.sleep(random.uniform(0.05, 0.5))
+
+
+async def _poison(cluster: Cluster) -> None:
+    try:
+        await cluster.poison()
+    except (RedisError, OSError):
+        return
+    finally:
+        await asyncio.sleep(0.1)
+
+
+async def _forge(cluster: Cluster) -> None:
+    await cluster.poison(forge=True)
+    await asyncio.sleep(0.1)
+
+
+async def _pause(cluster: Cluster) -> None:
+    index = cluster.any()
+    cluster.signal(index, signal.SIGSTOP)
+    await asyncio.sleep(random.uniform(1.0, 2.0))
+    cluster.signal(index, signal.SIGCONT)
+    await asyncio.sleep(random.uniform(0.3, 1.0))
+
+
+async def _freeze_valkey(cluster: Cluster) -> None:
+    cluster.valkey.freeze()
+    await asyncio.sleep(random.uniform(0.3, 2.0))
+    cluster.valkey.thaw()
+    await asyncio.sleep(random.uniform(0.3, 1.0))
+
+
+async def _restart_valkey(cluster: Cluster) -> None:
+    await cluster.valkey.kill()
+    await asyncio.sleep(random.uniform(0.1, 1.0))
+    await cluster.valkey.start()
+    await asyncio.sleep(random.uniform(0.5, 1.5))
+
+
+async def _restart_replica(cluster: Cluster) -> None:
+    index = cluster.any()
+    await cluster.kill(index)
+    await cluster.boot(index)
+    await asyncio.sleep(random.uniform(0.3, 1.0))
+
+
+FAULTS: dict[str, Trouble] = {
+    "none": _nothing,
+    "flush": _flush,
+    "links": _links,
+    "poison": _poison,
+    "valkey frozen": _freeze_valkey,
+    "valkey killed": _restart_valkey,
+    "replica paused": _pause,
+    "replica killed": _restart_replica,
+    "forge": _forge,
+}
+# Under these every read must be answered, and soon.
+L2_FAULTS = ("none", "flush", "links", "poison", "valkey frozen", "valkey killed")
+# The writer that dies right after its commit is the clients' business: they know what is being written.
+WRITER_DIES = "writer killed"
+ALL = "all"
+DEFAULT = (*(name for name in FAULTS if name != "forge"), WRITER_DIES, ALL)
+
+
+async def trouble(cluster: Cluster, fault: str, seconds: float) -> None:
+    """Does the fault again and again; all that it stopped runs when this ends."""
+    until_s = monotonic_s() + seconds
+    acts = [FAULTS[name] for name in L2_FAULTS] + [_pause] if fault == ALL else [FAULTS.get(fault, _nothing)]
+    while monotonic_s() < until_s:
+        await random.choice(acts)(cluster)
