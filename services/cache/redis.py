@@ -111,7 +111,7 @@ class RedisTier:
         return answer is None or answer == self._token.encode()
 
     async def ping(self) -> bool:
-        """True when Redis answers now; asked by health checks, outside the breaker."""
+        """True when Redis answers now, whatever the breaker says of it."""
         try:
             async with asyncio.timeout(TIMEOUT_S * 2):
                 return bool(await self._client.ping())
