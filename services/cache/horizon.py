@@ -17,6 +17,7 @@ from services.ports import CatalogSnapshot, ChangeReader
 EVERYTHING = "*"
 LOOK_BACK_MAX = 10_000
 _PAGE = 1000
+_UNSETTLED = -2  # cells begin at -1
 
 log = structlog.get_logger(__name__)
 
@@ -25,24 +26,35 @@ class Horizon:
     """The newest change of every dep since the floor; grows with the number of things that changed.
 
     `revision` moves with every change, so that whoever checked a record need not do so again
-    while it stands still.
+    while it stands still. `settled` is the same number while no load is under way, else one that no
+    record was ever checked at: a read inside a load must tell it what it depends on. Two reasons to
+    look closer, in one comparison for whoever has a hundred nanoseconds.
     """
 
     def __init__(self, epoch: str, floor: int) -> None:
         self._epoch = epoch
         self._floor = floor
         self._last: dict[str, int] = {}
-        self.revision = 0
+        self._loads = 0
+        self.revision = self.settled = 0
 
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
             self._note(change)
-        self.revision += 1
+        self._move()
 
     def restart(self, snapshot: CatalogSnapshot) -> None:
         self._epoch, self._floor = snapshot.position.epoch, snapshot.position.seq
         self._last.clear()
-        self.revision += 1  # whoever checked a record against the old history must look again
+        self._move()  # whoever checked a record against the old history must look again
+
+    def load_begins(self) -> None:
+        self._loads += 1
+        self.settled = _UNSETTLED
+
+    def load_ended(self) -> None:
+        self._loads -= 1
+        self._settle()
 
     def allows(self, record: Record) -> bool:
         if record.epoch != self._epoch:
@@ -74,6 +86,14 @@ class Horizon:
         if reached == self._floor:
             log.info("the change log was read backwards", rows=self._floor - floor)
             self._floor = floor
+
+    def _move(self) -> None:
+        self.revision += 1
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self._loads:
+            self.settled = self.revision
 
     def _note(self, change: Change) -> None:
         last = self._last

@@ -187,6 +187,7 @@ class Refill:
         """The loader's answer as a record, its own time to live if it gave one, and whether it is made of
         something stale. Raises what the loader raises, and `Unavailable` when its time is up."""
         capture = self.captures[name] = Capture(self._feed.applied, deps)
+        self._horizon.load_begins()
         epoch, started_s, negative = self._feed.position.epoch, self._memory.clock(), False
         self._traces.emit(key, "load_started", asof=capture.asof)
         limit = asyncio.timeout(space.hard_timeout_s)
@@ -212,6 +213,7 @@ class Refill:
         else:
             value, ttl_s = (answer.value, answer.ttl_s) if isinstance(answer, Loaded) else (answer, None)
         finally:
+            self._horizon.load_ended()
             if self.captures.get(name) is capture:
                 del self.captures[name]
         took_s = self._memory.clock() - started_s

@@ -4,7 +4,7 @@ import asyncio
 import statistics
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import cachetools
@@ -17,7 +17,7 @@ from services.cache.space import Space
 from services.cache.tiered import TieredCache
 from services.changes.log import ChangeFeed
 from services.ports import Position
-from tests.support.bench import machine, ns_since
+from tests.support.bench import cpu_ns_since, machine
 from tests.support.cached import settled
 from tests.support.listed_log import EPOCH, ListedLog
 
@@ -30,7 +30,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.bench]
 
 KEYS = [f"detail:main/skill-{n}" for n in range(2000)]
 ORDER = KEYS * 10
-ROUNDS = 15
+# What disturbs one round disturbs its ratio, not the median of all.
+ROUNDS = 31
+# The budgets were set where `cachetools.TTLCache.get` took 894 ns (150 ns and 250 ns): as its shares
+# they hold on any machine.
+PEEK_SHARE, GET_SHARE = 150 / 894, 250 / 894
+PEER, PEEK, GET = "cachetools TTLCache.get(key)", "peek(space, key)", "await get(space, key, loader)"
 VALUE = b"v" * 500
 SPACE = Space("detail")
 
@@ -60,30 +65,39 @@ async def running_cache() -> AsyncIterator[tuple[TieredCache, ChangeFeed]]:
 
 
 def loop_ns() -> float:
-    started_ns = time.perf_counter_ns()
+    started_ns = time.thread_time_ns()
     for _ in ORDER:
         pass
-    return ns_since(started_ns, len(ORDER))
+    return cpu_ns_since(started_ns, len(ORDER))
 
 
 def called_ns(get: Callable[[str], object]) -> float:
-    started_ns = time.perf_counter_ns()
+    started_ns = time.thread_time_ns()
     for key in ORDER:
         get(key)
-    return ns_since(started_ns, len(ORDER))
+    return cpu_ns_since(started_ns, len(ORDER))
+
+
+def peeked_ns(peek: Callable[[Space, str], object], order: Sequence[str] = ORDER) -> float:
+    started_ns = time.thread_time_ns()
+    for key in order:
+        peek(SPACE, key)
+    return cpu_ns_since(started_ns, len(order))
 
 
 async def awaited_ns(get: Callable[[str], Awaitable[object]], count: int = len(ORDER)) -> float:
-    started_ns = time.perf_counter_ns()
+    started_ns = time.thread_time_ns()
     for key in ORDER[:count]:
         await get(key)
-    return ns_since(started_ns, count)
+    return cpu_ns_since(started_ns, count)
 
 
-def told(name: str, samples: list[float], floor_ns: float) -> float:
-    middle = statistics.median(samples) - floor_ns
-    print(f"  {name:<44} {middle:>9.0f} ns   (best {min(samples) - floor_ns:.0f}, worst {max(samples) - floor_ns:.0f})")
-    return middle
+async def gotten_ns(cache: TieredCache) -> float:
+    get = cache.get
+    started_ns = time.thread_time_ns()
+    for key in ORDER:
+        await get(SPACE, key, load)
+    return cpu_ns_since(started_ns, len(ORDER))
 
 
 async def test_a_hit_of_l1_against_peers() -> None:
@@ -100,40 +114,38 @@ async def test_a_hit_of_l1_against_peers() -> None:
         await cashews.set(key, VALUE)
         await aio.set(key, VALUE)
     samples: dict[str, list[float]] = {}
-    floors = []
     async with running_cache() as (cache, feed):
-        peek, get = cache.peek, cache.get
         for _ in range(ROUNDS):
             await feed.tail()
-            floors.append(loop_ns())
-            for name, call in (
-                ("dict[key]", plain.__getitem__),
-                ("cachetools LRUCache[key]", lru.__getitem__),
-                ("cachetools TTLCache.get(key)", ttl.get),
-                ("theine Cache.get(key)", theine_cache.get),
+            floor_ns = loop_ns()
+            # Its horizon has moved on, so each cell is looked at closer, once: twice a second in service.
+            rechecked_ns = peeked_ns(cache.peek, KEYS)
+            for name, ns in (
+                ("dict[key]", called_ns(plain.__getitem__)),
+                ("cachetools LRUCache[key]", called_ns(lru.__getitem__)),
+                (PEER, called_ns(ttl.get)),
+                ("theine Cache.get(key)", called_ns(theine_cache.get)),
+                (PEEK, peeked_ns(cache.peek)),
+                ("the first peek of each after a tail", rechecked_ns),
+                (GET, await gotten_ns(cache)),
+                ("await a coroutine that answers a constant", await awaited_ns(constant)),
+                ("await cashews get(key)", await awaited_ns(cashews.get, 2000)),
+                ("await aiocache get(key)", await awaited_ns(aio.get, 2000)),
             ):
-                samples.setdefault(name, []).append(called_ns(call))
-            started_ns = time.perf_counter_ns()
-            for key in ORDER:
-                peek(SPACE, key)
-            samples.setdefault("peek(space, key)", []).append(ns_since(started_ns, len(ORDER)))
-            started_ns = time.perf_counter_ns()
-            for key in ORDER:
-                await get(SPACE, key, load)
-            samples.setdefault("await get(space, key, loader)", []).append(ns_since(started_ns, len(ORDER)))
-            samples.setdefault("await a coroutine that answers a constant", []).append(await awaited_ns(constant))
-            samples.setdefault("await cashews get(key)", []).append(await awaited_ns(cashews.get, 2000))
-            samples.setdefault("await aiocache get(key)", []).append(await awaited_ns(aio.get, 2000))
+                samples.setdefault(name, []).append(ns - floor_ns)
         assert cache.stats.loads == len(KEYS)
     await cashews.close()
     theine_cache.close()
     await settled()
-    floor = statistics.median(floors)
     print(f"\n{machine('cachetools', 'theine', 'cashews', 'aiocache')}")
-    print(f"  {len(KEYS)} keys, {len(ORDER)} accesses, median of {ROUNDS} rounds, less the loop's own {floor:.0f} ns")
-    ns = {name: told(name, values, floor) for name, values in samples.items()}
-    assert ns["peek(space, key)"] < ns["cachetools TTLCache.get(key)"]
-    assert ns["await get(space, key, loader)"] < ns["await cashews get(key)"] / 4
+    print(f"  {len(KEYS)} keys, median of {ROUNDS} rounds less the loop's own time, and share of {PEER}")
+    shares = {}
+    for name, values in samples.items():
+        shares[name] = statistics.median(ns / peer for ns, peer in zip(values, samples[PEER], strict=True))
+        print(f"  {name:<44} {statistics.median(values):>8.0f} ns  (best {min(values):>6.0f})  {shares[name]:>7.3f}")
+    print(f"  C1: peek {shares[PEEK]:.3f} of {PEEK_SHARE:.3f}, awaited {shares[GET]:.3f} of {GET_SHARE:.3f}")
+    assert shares[PEEK] <= PEEK_SHARE
+    assert shares[GET] <= GET_SHARE
 
 
 def test_what_an_entry_weighs() -> None:

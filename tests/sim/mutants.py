@@ -65,7 +65,7 @@ MUTANTS = (
         "if not self._horizon.allows(cell.record):",
         "if False:",
     ),
-    Mutant("a hit not checked past the horizon", _TIERED, "now_s >= cell.good_until_s", "now_s >= cell.until_s"),
+    Mutant("a hit not checked past the horizon", _TIERED, "now_s < cell.good_until_s", "now_s < cell.until_s"),
     Mutant("L2 trusted", _REFILL, "elif self._horizon.allows(found.record):", "elif True:"),
     Mutant(
         "deps of the L2 record believed",
@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant(
         "a changed log not looked at again",
         _HORIZON,
-        "self._note(change)\n        self.revision += 1",
+        "self._note(change)\n        self._move()",
         "self._note(change)",
     ),
 )
