@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from gateway.auth import Authenticator
 from gateway.edge import Edge
 from gateway.failures import http_answer, problem
+from gateway.lane import HotLane
 from gateway.operations import OPERATIONS
 from gateway.operations.table import invalid
 from gateway.origin import OriginPolicy
@@ -44,6 +45,7 @@ def create_app(
     settings = replica.settings
     return Edge(
         app,
+        HotLane(replica, OPERATIONS),
         authenticator,
         OriginPolicy(settings),
         body_bytes_max=settings.upload_bytes_max + _BODY_SLACK_BYTES,

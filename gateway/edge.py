@@ -2,22 +2,28 @@
 
 Gives each request an id and a start time, refuses foreign hosts and origins, finds the
 principal, bounds bodies, and afterwards counts, logs and hardens the answer. WebSockets pass the
-same checks before they are accepted.
+same checks before they are accepted. A repeated read is answered here, by the hot lane, if it can
+be (`lane.py`).
 """
 
+import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import count
 from urllib.parse import parse_qsl
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Authenticator
+from gateway.envelope import Dressed
 from gateway.failures import http_answer, problem
+from gateway.lane import HotLane
 from gateway.origin import OriginPolicy
 from gateway.principal import Principal
 from notifier.close_codes import UNAUTHENTICATED
@@ -25,6 +31,8 @@ from services import metrics
 from services.failures import TooLarge
 
 log = structlog.get_logger(__name__)
+# structlog asks it too, but only after all that is to be said has been put together.
+_level = logging.getLogger(__name__)
 
 _OPEN = re.compile(r"/(livez|readyz|health|metrics|favicon\.svg|index\.html|assets/.*)?")
 _TICKETED = ("/ws", "/events")
@@ -36,58 +44,75 @@ _SECURITY = {
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
 }
+_SECURITY_RAW = tuple((name.encode(), value.encode()) for name, value in _SECURITY.items())
+_HOSTS_MAX = 1024
+_BY_CLASS = tuple(metrics.http_requests.labels(f"{first}xx") for first in range(6))
 
 
 class Edge:
     """Wraps the application; `body_bytes_max` bounds what is read of any request body."""
 
     def __init__(
-        self, app: ASGIApp, authenticator: Authenticator, origins: OriginPolicy, *, body_bytes_max: int
+        self, app: ASGIApp, lane: HotLane, authenticator: Authenticator, origins: OriginPolicy, *, body_bytes_max: int
     ) -> None:
         self._app = app
+        self._lane = lane
         self._authenticator = authenticator
         self._origins = origins
+        # A client sends one Host, many times; taking it apart costs as much as the rest of the checks.
+        self._allows_host = lru_cache(_HOSTS_MAX)(origins.allows_host)
         self._body_bytes_max = body_bytes_max
+        # Request ids name an answer, they open nothing: unlike those of any other run is enough.
+        self._run = secrets.token_hex(4)
+        self._numbers = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        started_s = time.perf_counter()
+        headers = _first_of_each(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._run}{next(self._numbers):08x}"
         state = scope.setdefault("state", {})
-        state.update(request_id=request_id, started=time.perf_counter(), authenticator=self._authenticator)
+        state.update(request_id=request_id, started=started_s, authenticator=self._authenticator)
+        refusal = self._refusal(scope, headers, request_id)
+        if refusal is None and scope["type"] == "http" and state["principal"] is not None:
+            found = self._lane.answer(scope, headers, state["principal"], request_id, started_s)
+            if found is not None:
+                await _given(found, request_id, send)
+                _count(scope, found.status, started_s)
+                return
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            refusal = self._refusal(scope, headers, request_id)
             if scope["type"] == "websocket":
                 await self._websocket(refusal, scope, receive, send)
             else:
                 await self._http(refusal, scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: Headers, request_id: str) -> Response | None:
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes], request_id: str) -> Response | None:
         """An answer that ends the request here; otherwise the principal stands in the scope's state."""
-        host = headers.get("host", "")
-        if not self._origins.allows_host(host):
+        host = headers.get(b"host", b"").decode("latin-1")
+        if not self._allows_host(host):
             detail = "this host name is not served here; an operator allows it with SKILLWIRE_ALLOWED_HOSTS"
             return problem(421, "foreign_host", detail, request_id)
-        if not self._origins.allows_origin(headers.get("origin", ""), host):
+        origin = headers.get(b"origin")
+        if origin is not None and not self._origins.allows_origin(origin.decode("latin-1"), host):
             return problem(403, "foreign_origin", "pages of another origin may not call this service", request_id)
-        path = scope["path"]
-        length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._body_bytes_max:
+        length = headers.get(b"content-length")
+        if length is not None and length.isdigit() and int(length) > self._body_bytes_max:
             return http_answer(_too_large(self._body_bytes_max), request_id)
-        principal = self._principal(path, headers, _query(scope))
+        path = scope["path"]
+        principal = self._principal(path, headers, scope)
         if principal is None and _OPEN.fullmatch(path) is None:
             detail = "send `Authorization: Bearer <key>`"
             return problem(401, "unauthenticated", detail, request_id, headers={"www-authenticate": "Bearer"})
         scope["state"]["principal"] = principal
         return None
 
-    def _principal(self, path: str, headers: Headers, query: Mapping[str, str]) -> Principal | None:
-        principal = self._authenticator.from_header(headers.get("authorization", ""))
+    def _principal(self, path: str, headers: dict[bytes, bytes], scope: Scope) -> Principal | None:
+        principal = self._authenticator.from_header(headers.get(b"authorization", b"").decode("latin-1"))
         if principal is None and path in _TICKETED:
-            principal = self._authenticator.from_ticket(query)
+            principal = self._authenticator.from_ticket(dict(parse_qsl(scope["query_string"].decode("latin-1"))))
         return principal
 
     async def _http(self, refusal: Response | None, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,16 +137,7 @@ class Edge:
             elif scope["state"].get("answered") is not error:
                 log.exception("a request failed after its answer had begun", path=scope["path"])
         finally:
-            duration_s = time.perf_counter() - scope["state"]["started"]
-            metrics.http_requests.labels(f"{status // 100}xx").inc()
-            metrics.http_request_seconds.observe(duration_s)
-            log.debug(
-                "request",
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                duration_ms=round(duration_s * 1000, 2),
-            )
+            _count(scope, status, scope["state"]["started"])
 
     async def _websocket(self, refusal: Response | None, scope: Scope, receive: Receive, send: Send) -> None:
         if refusal is None:
@@ -156,5 +172,27 @@ def _too_large(bytes_max: int) -> TooLarge:
     return TooLarge(f"the body is over {bytes_max} bytes")
 
 
-def _query(scope: Scope) -> Mapping[str, str]:
-    return dict(parse_qsl(scope["query_string"].decode("latin-1")))
+def _first_of_each(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Of a header that came twice the first counts, as `starlette.datastructures.Headers` has it."""
+    return dict(reversed([*headers]))
+
+
+async def _given(found: Dressed, request_id: str, send: Send) -> None:
+    headers = [*found.headers, (b"x-request-id", request_id.encode()), *_SECURITY_RAW]
+    await send({"type": "http.response.start", "status": found.status, "headers": headers})
+    await send({"type": "http.response.body", "body": found.body})
+
+
+def _count(scope: Scope, status: int, started_s: float) -> None:
+    duration_s = time.perf_counter() - started_s
+    _BY_CLASS[status // 100].inc()
+    metrics.http_request_seconds.observe(duration_s)
+    if _level.isEnabledFor(logging.DEBUG):
+        log.debug(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            duration_ms=round(duration_s * 1000, 2),
+            request_id=scope["state"]["request_id"],
+        )

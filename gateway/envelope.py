@@ -74,37 +74,64 @@ def page(lines: Sequence[bytes], next_cursor: str | None, **more: object) -> byt
     return b'{"items":[%s],"next_cursor":%s%s}' % (b",".join(lines), msgspec.json.encode(next_cursor), rest)
 
 
-def http_response(request: Request, answer: Reply, status: int = 200) -> Response:
-    """The envelope with its headers, or 304 when the client has this state."""
-    reading = request.method == "GET"
-    headers = _headers(answer, reading)
-    if reading and _matches(request, headers["etag"]):
-        return Response(status_code=304, headers=headers)
-    state = request.state
-    duration_ms = (time.perf_counter() - state.started) * 1000
-    hit = answer.source is not None and answer.source.tier != "l3"
-    headers["server-timing"] = f"app;dur={duration_ms:.2f}"
-    body = (
-        b'{"success":true,"data":%s,"message":"","timestamp":"%s","request_id":"%s",'
-        b'"performance":{"duration_ms":%.3f,"cache_hit":%s}}'
-        % (answer.data, utc_now().encode(), state.request_id.encode(), duration_ms, b"true" if hit else b"false")
-    )
-    return Response(body, status, headers, media_type="application/json")
+class Dressed(NamedTuple):
+    """An HTTP answer as it goes out; an empty body with status 304."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
 
 
-def _headers(answer: Reply, reading: bool) -> dict[str, str]:
-    headers: dict[str, str] = {}
+def dressed(
+    answer: Reply, request_id: str, started_s: float, *, reading: bool, if_none_match: str = "", status: int = 200
+) -> Dressed:
+    """The envelope with its headers, or 304 when the client has this state. `started_s` is a
+    `time.perf_counter` of when the request came."""
+    headers: list[tuple[bytes, bytes]] = []
     if reading:
-        headers["cache-status"] = cache_status(answer.source)
         tag = answer.etag or hashlib.sha256(answer.data).hexdigest()[:16]
         # Weak: the data is equal, the envelope's stamps are not (RFC 9110, section 8.8.1).
-        headers["etag"] = f'W/"{tag}"'
-        headers["cache-control"] = "private, no-cache"
+        etag = f'W/"{tag}"'
+        headers = [
+            (b"cache-status", cache_status(answer.source).encode("latin-1")),
+            (b"etag", etag.encode("latin-1")),
+            (b"cache-control", b"private, no-cache"),
+        ]
+        if if_none_match and _matches(if_none_match, etag):
+            return Dressed(304, headers, b"")
     if answer.seq is not None:
-        headers["x-seq"] = str(answer.seq)
+        headers.append((b"x-seq", b"%d" % answer.seq))
     if answer.position is not None:
-        headers["x-position"] = answer.position
-    return headers
+        headers.append((b"x-position", answer.position.encode("latin-1")))
+    duration_ms = (time.perf_counter() - started_s) * 1000
+    hit = answer.source is not None and answer.source.tier != "l3"
+    body = (
+        b'{"success":true,"data":%b,"message":"","timestamp":"%b","request_id":"%b",'
+        b'"performance":{"duration_ms":%.3f,"cache_hit":%b}}'
+        % (answer.data, utc_now().encode(), request_id.encode(), duration_ms, b"true" if hit else b"false")
+    )
+    headers += (
+        (b"server-timing", b"app;dur=%.2f" % duration_ms),
+        (b"content-length", b"%d" % len(body)),
+        (b"content-type", b"application/json"),
+    )
+    return Dressed(status, headers, body)
+
+
+def http_response(request: Request, answer: Reply, status: int = 200) -> Response:
+    """`dressed` for a route."""
+    state = request.state
+    dress = dressed(
+        answer,
+        state.request_id,
+        state.started,
+        reading=request.method == "GET",
+        if_none_match=request.headers.get("if-none-match", ""),
+        status=status,
+    )
+    response = Response(dress.body, dress.status)
+    response.raw_headers = dress.headers
+    return response
 
 
 def cache_status(source: Source | None) -> str:
@@ -117,6 +144,5 @@ def cache_status(source: Source | None) -> str:
     return f'skillwire; {state}; detail="tier={tier} asof={bound.asof} lag={bound.lag_s:.3f}{stale}"'
 
 
-def _matches(request: Request, etag: str) -> bool:
-    given = request.headers.get("if-none-match", "")
-    return given == "*" or etag in (part.strip() for part in given.split(","))
+def _matches(if_none_match: str, etag: str) -> bool:
+    return if_none_match == "*" or etag in (part.strip() for part in if_none_match.split(","))

@@ -88,4 +88,4 @@ class Replica:
 
     def tag(self, *parts: object) -> str:
         """An entity tag: `parts` name a state within one history of the log."""
-        return "-".join(str(part) for part in (self.feed.position.epoch, *parts))
+        return "-".join(map(str, (self.feed.position.epoch, *parts)))

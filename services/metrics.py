@@ -25,6 +25,7 @@ def _histogram(name: str, text: str, *labels: str) -> Histogram:
 
 http_requests = _counter("http_requests_total", "Answers sent, by status class.", "status_class")
 http_request_seconds = _histogram("http_request_seconds", "Time from the request line to the end of the answer.")
+lane_answers = _counter("lane_answers_total", "Reads answered from the memory tier before the router.")
 failures = _counter("failures_total", "Answers that carry an error, by its code.", "code")
 
 changes_applied = _counter("changes_applied_total", "Change rows this replica has applied.")

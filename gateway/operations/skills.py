@@ -19,6 +19,8 @@ from gateway.operations.table import (
     VersionParams,
     fingerprint,
 )
+from gateway.principal import Principal
+from gateway.replica import Replica
 from services.cache.deps import depends_on
 from services.cache.space import Space
 from services.failures import Invalid
@@ -81,6 +83,14 @@ async def get_skill(context: Context, params: SkillParams) -> Reply:
     return cached(read, etag=replica.tag(skill.id, skill.seq))
 
 
+def peek_skill(replica: Replica, principal: Principal, values: dict[str, str]) -> Reply | None:
+    skill = replica.view.find(f"{values['owner']}/{values['name']}")
+    if skill is None or not principal.viewer.sees(skill):
+        return None
+    read = replica.cache.peek(_DETAILS, f"detail:{skill.id}")
+    return None if read is None else cached(read, etag=replica.tag(skill.id, skill.seq))
+
+
 def _detail(context: Context, skill_id: str) -> dict[str, Any]:
     skill = context.replica.view.get(skill_id, lambda _: True)
     active = skill.active
@@ -116,6 +126,14 @@ async def list_versions(context: Context, params: SkillParams) -> Reply:
 
     read = await replica.cache.get(_VERSIONS, f"versions:{skill.id}", load, level=context.level, deps=(dep,))
     return cached(read, etag=replica.tag("versions", skill.id, skill.seq))
+
+
+def peek_versions(replica: Replica, principal: Principal, values: dict[str, str]) -> Reply | None:
+    skill = replica.view.find(f"{values['owner']}/{values['name']}")
+    if skill is None or not principal.viewer.sees(skill):
+        return None
+    read = replica.cache.peek(_VERSIONS, f"versions:{skill.id}")
+    return None if read is None else cached(read, etag=replica.tag("versions", skill.id, skill.seq))
 
 
 async def get_version(context: Context, params: VersionParams) -> Reply:
@@ -226,6 +244,7 @@ OPERATIONS = (
         ("GET", "/skills/{owner}/{name}"),
         SkillParams,
         get_skill,
+        peek=peek_skill,
     ),
     Operation(
         "list_versions",
@@ -234,6 +253,7 @@ OPERATIONS = (
         ("GET", "/skills/{owner}/{name}/versions"),
         SkillParams,
         list_versions,
+        peek=peek_versions,
     ),
     Operation(
         "get_version",

@@ -89,10 +89,14 @@ class Context(NamedTuple):
     level: Level = BOUNDED
 
 
+Peek = Callable[[Replica, Principal, dict[str, str]], Reply | None]
+"""An operation's answer for the parameters of its path, if L1 has it, under the bounded level; else None."""
+
+
 class Operation(NamedTuple):
     """`http` is (method, path below /api/v1), None where REST has a form of its own (`routes/packages.py`);
     parameters named in the path come from there, the others from the query (GET, DELETE) or the
-    JSON body. `timeout_s` bounds an RPC call."""
+    JSON body. `timeout_s` bounds an RPC call. `peek` is for the hot lane."""
 
     name: str
     summary: str
@@ -101,6 +105,7 @@ class Operation(NamedTuple):
     params: type[Params]
     run: Callable[[Context, Any], Awaitable[Reply]]
     timeout_s: float = 30.0
+    peek: Peek | None = None
 
     async def __call__(self, context: Context, params: Params) -> Reply:
         """Raises `Forbidden` without the scope, and what the use case raises."""
