@@ -18,6 +18,7 @@ import structlog
 
 from gateway.replica import Replica
 from notifier.notifier import UnifiedNotifier
+from services.cache.codec import Codec
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
 from services.cache.redis import NoSecondTier, RedisTier
@@ -91,7 +92,8 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         view = CatalogView(snapshot)
         tools, tool_lists = ToolView(view), CompiledLists()
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
-        memory, cache = _open_cache(settings, stack, feed, horizon, second)
+        codec = Codec(await store.secret("cache"))
+        memory, cache = _open_cache(settings, stack, feed, horizon, second, codec)
         search, embedder = await _open_search(settings, stack, store, notices)
         notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
         _closing(stack, "notifier", notifier.close)
@@ -160,10 +162,15 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
 
 
 def _open_cache(
-    settings: Settings, stack: AsyncExitStack, feed: ChangeFeed, horizon: Horizon, second: RedisTier | NoSecondTier
+    settings: Settings,
+    stack: AsyncExitStack,
+    feed: ChangeFeed,
+    horizon: Horizon,
+    second: RedisTier | NoSecondTier,
+    codec: Codec,
 ) -> tuple[MemoryTier, TieredCache]:
     memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max, policy=settings.l1_policy)
-    cache = TieredCache(feed, horizon, memory, second, leases=second, hot_file=settings.data_dir / "hot.msgpack")
+    cache = TieredCache(feed, horizon, memory, second, codec, leases=second, hot_file=settings.data_dir / "hot.msgpack")
     _closing(stack, "cache", cache.close)
     return memory, cache
 

@@ -43,6 +43,9 @@ notice_failures = _counter("notice_failures_total", "Notices that could not be s
 
 cache_reads = _counter("cache_reads_total", "Cached reads, by the tier that answered.", "tier")
 cache_refused = _counter("cache_refused_total", "Cached records refused because a change is newer.", "tier")
+cache_l2_unsealed = _counter(
+    "cache_l2_unsealed_total", "Records of Redis that were damaged, forged, or sealed with another key."
+)
 cache_l2_errors = _counter("cache_l2_errors_total", "Calls to Redis that failed or timed out.")
 cache_l2_open = _gauge("cache_l2_breaker_open", "1 while Redis is being left alone after failures.")
 cache_stale_served = _counter(

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from services import metrics
-from services.cache import codec
 from services.cache.background import Background
-from services.cache.codec import VALUE_BYTES_MAX, Record, Stored
+from services.cache.codec import VALUE_BYTES_MAX, Codec, Record, Stored
 from services.cache.deps import Capture, capturing
 from services.cache.horizon import Horizon
 from services.cache.memory import Cell, MemoryTier
@@ -71,6 +70,7 @@ class Refill:
         horizon: Horizon,
         memory: MemoryTier,
         second: SecondTier,
+        codec: Codec,
         leases: Leases | None,
         counts: Stats,
         traces: Traces,
@@ -80,6 +80,7 @@ class Refill:
         self._horizon = horizon
         self._memory = memory
         self._second = second
+        self._codec = codec
         self._leases = leases
         self._counts = counts
         self._traces = traces
@@ -133,7 +134,7 @@ class Refill:
         return True
 
     async def _fill(self, name: str, key: str, record: Record, ttl_s: float) -> None:
-        await self._second.put(name, codec.encode(record, key, ttl_s), ttl_s)
+        await self._second.put(name, self._codec.encode(record, name, ttl_s), ttl_s)
         self._traces.emit(key, "stored", tier="l2", ttl_s=ttl_s, asof=record.asof)
 
     def withdraw(self, name: str) -> None:
@@ -151,7 +152,7 @@ class Refill:
         if data is None:
             self._traces.emit(key, "l2_miss")
             return None
-        found = codec.decode(data, key)
+        found = self._codec.decode(data, name)
         # A release that knew of fewer deps must not speak for this one.
         if found is None or not set(deps) <= set(found.record.deps):
             self.withdraw(name)  # else its asof, whatever that is, could keep a good one out
@@ -176,7 +177,7 @@ class Refill:
                     await asyncio.sleep(pause_s)
                     pause_s *= 2
                     data = await self._second.get(name)
-                    found = codec.decode(data, key) if data is not None else None
+                    found = self._codec.decode(data, name) if data is not None else None
                     if found is not None and self._horizon.allows(found.record):
                         return await self._from_second(space, key, name, deps)
         return None
