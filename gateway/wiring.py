@@ -18,6 +18,7 @@ import structlog
 
 from gateway.replica import Replica
 from notifier.notifier import UnifiedNotifier
+from services.cache.audit import Audits
 from services.cache.codec import Codec
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
@@ -115,6 +116,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
         _open_hints(redis_url, stack, feed)
+        _open_database_hints(settings, stack, store, feed)
         retention = LogRetention(store, replica_id, settings.log_keep_rows)
         retention.start()
         _closing(stack, "retention", retention.close)
@@ -172,6 +174,9 @@ def _open_cache(
     memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max, policy=settings.l1_policy)
     cache = TieredCache(feed, horizon, memory, second, codec, leases=second, hot_file=settings.data_dir / "hot.msgpack")
     _closing(stack, "cache", cache.close)
+    audits = Audits(cache, memory, feed, settings.cache_audit_one_in)
+    audits.start()
+    _closing(stack, "audits", audits.close)
     return memory, cache
 
 
@@ -224,6 +229,18 @@ def _open_hints(redis_url: str, stack: AsyncExitStack, feed: ChangeFeed) -> None
         hints.start()
         _closing(stack, "hints", hints.close)
         feed.announce_with(hints)
+
+
+def _open_database_hints(settings: Settings, stack: AsyncExitStack, store: SqlStore, feed: ChangeFeed) -> None:
+    """Beside those of Redis: whichever comes first."""
+    if not store.database.shared:
+        return  # SQLite notifies nobody
+    # Part of the extra that such a database has shown to be installed.
+    from services.changes.postgres_hints import PostgresHints  # noqa: PLC0415
+
+    hints = PostgresHints(settings.resolved_database_url, feed.hinted)
+    hints.start()
+    _closing(stack, "database hints", hints.close)
 
 
 async def _open_search(

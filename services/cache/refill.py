@@ -6,7 +6,7 @@ never after: a change that the load did not see must have a larger seq than the 
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ from services.cache.codec import VALUE_BYTES_MAX, Codec, Record, Stored
 from services.cache.deps import Capture, capturing
 from services.cache.horizon import Horizon
 from services.cache.memory import Cell, MemoryTier
-from services.cache.space import Loaded, Space
+from services.cache.space import Loaded, Loader, Space
 from services.cache.stats import Stats
 from services.cache.trace import Traces
 from services.changes.log import DELTA_S, ChangeFeed
@@ -29,8 +29,6 @@ LEASE_WAIT_S = 0.05
 _LEASE_POLL_S = 0.002
 _FILLS_MAX = 256
 _RELOADS_MAX = 2
-
-Loader = Callable[[], Awaitable[bytes | Loaded]]
 
 
 class Leases(Protocol):
@@ -109,6 +107,7 @@ class Refill:
             if found is None and self._leases is not None and not await self._leases.lease(name):
                 found = await self._awaited_fill(space, key, name, deps)
             if found is not None:
+                self._remember(key, loader)
                 return found
         offered = False
         try:
@@ -116,6 +115,7 @@ class Refill:
                 record, ttl_s, is_stale = await self._run(space, key, name, loader, deps)
                 if not is_stale and self._horizon.allows(record):
                     offered = self._keep(space, key, name, record, ttl_s)
+                    self._remember(key, loader)
                     break
             return Landed(record, "l3")
         finally:
@@ -221,6 +221,12 @@ class Refill:
         metrics.cache_reads.labels("l3").inc()
         self._traces.emit(key, "load_finished", asof=record.asof, deps=record.deps, ms=took_s * 1000, bytes=len(value))
         return record, ttl_s, capture.is_stale
+
+    def _remember(self, key: str, loader: Loader) -> None:
+        """For the audit, which reads the truth again."""
+        cell = self._memory.find(key)
+        if cell is not None:
+            cell.loader = loader
 
     def _failed(self, key: str, error: BaseException) -> None:
         self._counts.load_failures += 1

@@ -25,8 +25,8 @@ from services.cache.flight import Flights
 from services.cache.horizon import Horizon
 from services.cache.memory import Cell, MemoryTier
 from services.cache.read import HitRead, Read
-from services.cache.refill import Landed, Leases, Loader, Refill, early, missing
-from services.cache.space import Space
+from services.cache.refill import Landed, Leases, Refill, early, missing
+from services.cache.space import Loader, Space
 from services.cache.stats import Stats, Tally
 from services.cache.trace import TraceEvent, Traces
 from services.cache.warm import HotSet

@@ -9,11 +9,11 @@ import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.cache import codec, flight, horizon, memory, refill, tiered
+from services.cache import audit, codec, flight, horizon, memory, refill, tiered
 from services.changes import log
 from tests.sim.replica import Parts
 
-_MODULES = {module.__name__: module for module in (codec, flight, horizon, memory, log, refill, tiered)}
+_MODULES = {module.__name__: module for module in (audit, codec, flight, horizon, memory, log, refill, tiered)}
 
 
 class Mutant(NamedTuple):
@@ -35,6 +35,7 @@ class Mutant(NamedTuple):
             copies[memory.__name__]["MemoryTier"],
             copies[tiered.__name__]["TieredCache"],
             copies[codec.__name__]["Codec"],
+            copies[audit.__name__]["Audits"],
         )
 
     def _copy(self, name: str) -> dict[str, Any]:
@@ -138,6 +139,18 @@ MUTANTS = (
         _LOG,
         'if level.kind == "linearizable" or not self.is_fresh:',
         'if level.kind == "linearizable":',
+    ),
+    Mutant(
+        "an audit that does not wait for the bound",
+        audit.__name__,
+        "await asyncio.sleep(DELTA_S + _MARGIN_S)",
+        "pass",
+    ),
+    Mutant(
+        "an audit that does not ask the cache again",
+        audit.__name__,
+        'return "stale" if self._serves(key, cell, record) else "ok"',
+        'return "stale"',
     ),
     Mutant("floor ignored", _HORIZON, "if record.deps and record.asof < self._floor:", "if False:"),
     Mutant("epoch ignored", _HORIZON, "if record.epoch != self._epoch:", "if False:"),

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from services.cache.audit import Audits
 from services.cache.codec import Codec
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
@@ -15,6 +16,10 @@ from tests.sim.world import LIST, SECRET, Answer, Opener, Outside
 SPACE = Space("sim", ttl_s=60.0)
 
 
+# Every hit, so that the four seconds of a run are full of audits.
+AUDIT_ONE_IN = 1
+
+
 class Parts(NamedTuple):
     """The classes to build from; a mutant is a copy in which one line differs."""
 
@@ -23,6 +28,7 @@ class Parts(NamedTuple):
     memory: type[MemoryTier] = MemoryTier
     cache: type[TieredCache] = TieredCache
     codec: type[Codec] = Codec
+    audits: type[Audits] = Audits
 
 
 class HorizonReplica:
@@ -55,6 +61,9 @@ def horizon_replicas(parts: Parts = Parts()) -> Opener:  # noqa: B008  # immutab
         cache = parts.cache(feed, horizon, memory, outside.second, parts.codec(SECRET), chance=outside.random.random)
         feed.follow(horizon)
         feed.start()
+        audits = parts.audits(cache, memory, feed, AUDIT_ONE_IN, choose=outside.random)
+        audits.on_stale = lambda key, record: outside.history.audited(host, key, record.asof, clock())
+        audits.start()
         return HorizonReplica(host, feed, cache, outside)
 
     return open_one
