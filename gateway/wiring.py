@@ -18,6 +18,8 @@ import structlog
 
 from gateway.replica import Replica
 from notifier.notifier import UnifiedNotifier
+from services.cache.audit import Audits
+from services.cache.codec import Codec
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
 from services.cache.redis import NoSecondTier, RedisTier
@@ -91,7 +93,8 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         view = CatalogView(snapshot)
         tools, tool_lists = ToolView(view), CompiledLists()
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
-        memory, cache = _open_cache(settings, stack, feed, horizon, second)
+        codec = Codec(await store.secret("cache"))
+        memory, cache = _open_cache(settings, stack, feed, horizon, second, codec)
         search, embedder = await _open_search(settings, stack, store, notices)
         notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
         _closing(stack, "notifier", notifier.close)
@@ -113,6 +116,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
         _open_hints(redis_url, stack, feed)
+        _open_database_hints(settings, stack, store, feed)
         retention = LogRetention(store, replica_id, settings.log_keep_rows)
         retention.start()
         _closing(stack, "retention", retention.close)
@@ -160,11 +164,19 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
 
 
 def _open_cache(
-    settings: Settings, stack: AsyncExitStack, feed: ChangeFeed, horizon: Horizon, second: RedisTier | NoSecondTier
+    settings: Settings,
+    stack: AsyncExitStack,
+    feed: ChangeFeed,
+    horizon: Horizon,
+    second: RedisTier | NoSecondTier,
+    codec: Codec,
 ) -> tuple[MemoryTier, TieredCache]:
     memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max, policy=settings.l1_policy)
-    cache = TieredCache(feed, horizon, memory, second, leases=second, hot_file=settings.data_dir / "hot.msgpack")
+    cache = TieredCache(feed, horizon, memory, second, codec, leases=second, hot_file=settings.data_dir / "hot.msgpack")
     _closing(stack, "cache", cache.close)
+    audits = Audits(cache, memory, feed, settings.cache_audit_one_in)
+    audits.start()
+    _closing(stack, "audits", audits.close)
     return memory, cache
 
 
@@ -217,6 +229,18 @@ def _open_hints(redis_url: str, stack: AsyncExitStack, feed: ChangeFeed) -> None
         hints.start()
         _closing(stack, "hints", hints.close)
         feed.announce_with(hints)
+
+
+def _open_database_hints(settings: Settings, stack: AsyncExitStack, store: SqlStore, feed: ChangeFeed) -> None:
+    """Beside those of Redis: whichever comes first."""
+    if not store.database.shared:
+        return  # SQLite notifies nobody
+    # Part of the extra that such a database has shown to be installed.
+    from services.changes.postgres_hints import PostgresHints  # noqa: PLC0415
+
+    hints = PostgresHints(settings.resolved_database_url, feed.hinted)
+    hints.start()
+    _closing(stack, "database hints", hints.close)
 
 
 async def _open_search(

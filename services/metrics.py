@@ -37,13 +37,17 @@ tail_failures = _counter("tail_failures_total", "Tails of the change log that fa
 sink_failures = _counter("sink_failures_total", "Rows a follower of the log could not apply.", "sink")
 
 hints_sent = _counter("hints_sent_total", "Hints about commits of this replica given to Redis.")
-hints_received = _counter("hints_received_total", "Hints that came from Redis, by what they held.", "content")
+hints_received = _counter("hints_received_total", "Hints from Redis or the database, by what they held.", "content")
 hint_failures = _counter("hint_failures_total", "Hints not sent, and connections for them lost, by direction.", "at")
 
 notice_failures = _counter("notice_failures_total", "Notices that could not be sent, by who should have them.", "to")
 
 cache_reads = _counter("cache_reads_total", "Cached reads, by the tier that answered.", "tier")
 cache_refused = _counter("cache_refused_total", "Cached records refused because a change is newer.", "tier")
+cache_l2_unsealed = _counter(
+    "cache_l2_unsealed_total", "Records of Redis that were damaged, forged, or sealed with another key."
+)
+cache_audits = _counter("cache_audits_total", "Hits of L1 compared with the truth, by what came of it.", "result")
 cache_l2_errors = _counter("cache_l2_errors_total", "Calls to Redis that failed or timed out.")
 cache_l2_open = _gauge("cache_l2_breaker_open", "1 while Redis is being left alone after failures.")
 cache_stale_served = _counter(

@@ -135,6 +135,10 @@ class MetadataStore(ChangeReader, Protocol):
 
     async def put_vectors(self, model: str, vectors: Mapping[str, bytes]) -> None: ...
 
+    async def secret(self, name: str) -> bytes:
+        """32 random bytes of this deployment, made at the first asking; the same for all replicas."""
+        ...
+
 
 class IncidentStore(Protocol):
     """Incidents, which are occurrences and no changes, and their solutions and levels, which are.

@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     l1_entries_max: int = Field(default=2000, ge=1)
     l1_policy: Literal["s3fifo", "lru"] = "s3fifo"
     l1_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
+    cache_audit_one_in: int = Field(default=1000, ge=0)
     tail_interval_s: float = Field(default=0.15, gt=0, le=0.4)
     log_keep_rows: int = Field(default=100_000, ge=1000)
     ring_events_max: int = Field(default=16_384, ge=16)

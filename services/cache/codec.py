@@ -1,21 +1,25 @@
 """A cached record on the wire: what L2 keeps and every replica can read.
 
-    0   wire version, 2
+    0   wire version, 3
     1   flags: 1 compressed, 2 "not found"
     2   id of the compression dictionary, 2 bytes, 0 for none
     4   asof, 8 bytes big-endian, where `fill.lua` reads it
-    12  CRC-32 of all other bytes
-    16  msgpack: epoch, hash of the key, deps, end of life, load time, value
+    12  seal, 16 bytes: keyed BLAKE2b of the record's name in L2 and of all its other bytes
+    28  msgpack: epoch, deps, end of life, load time, value
 
 Whatever is not exactly that is absent: another wire version (replicas of two releases may share
-one Redis), a dictionary that this release does not have, a damaged record, another key's record.
-Every released form has a golden file in `tests/golden`.
+one Redis), a dictionary that this release does not have, a record that is damaged, stands under
+another name, or was sealed with another key than this deployment's. Every released form has a
+golden file in `tests/golden`.
+
+The seal is what keeps whoever can write to Redis from making a record up. A true record from
+before, put back, passes it and is the horizon's to refuse.
 """
 
 import hashlib
+import hmac
 import struct
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +27,9 @@ from typing import NamedTuple
 import msgspec
 import zstandard
 
-WIRE_VERSION = 2
+from services import metrics
+
+WIRE_VERSION = 3
 DICTIONARY_ID = 1
 VALUE_BYTES_MAX = 64 * 1024
 # Above it the dictionary pays: details of 416 real skills, 987 B on average, shrink 3.7 times with it
@@ -32,8 +38,9 @@ _COMPRESSED_FROM_BYTES = 512
 _ZSTD_LEVEL = 3
 _COMPRESSED, _NEGATIVE = 1, 2
 
-_PREFIX = struct.Struct(">BBHQI")
-_SIGNED_BYTES = 12
+_PREFIX = struct.Struct(">BBHQ")
+_SEAL_BYTES = 16
+_HEAD_BYTES = _PREFIX.size + _SEAL_BYTES
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -60,7 +67,6 @@ class Stored(NamedTuple):
 
 class _Body(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     epoch: str
-    key_hash: bytes
     deps: tuple[str, ...]
     until_ms: int
     load_us: int
@@ -78,41 +84,55 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Body)
 
 
-def encode(record: Record, key: str, ttl_s: float, now_ms: Callable[[], int] = wall_ms) -> bytes:
-    flags, dictionary, value = _NEGATIVE * record.negative, 0, record.value
-    if len(value) >= _COMPRESSED_FROM_BYTES:
-        packed = _compressor.compress(value)
-        if len(packed) < len(value):
-            flags, dictionary, value = flags | _COMPRESSED, DICTIONARY_ID, packed
-    until_ms = now_ms() + int(ttl_s * 1000)
-    body = _encoder.encode(
-        _Body(record.epoch, _hash(key), record.deps, until_ms, int(record.load_s * 1_000_000), value)
-    )
-    unsigned = _PREFIX.pack(WIRE_VERSION, flags, dictionary, record.asof, 0)[:_SIGNED_BYTES]
-    return b"".join((unsigned, zlib.crc32(body, zlib.crc32(unsigned)).to_bytes(4, "big"), body))
+class Codec:
+    """Writes and reads records of whoever has the same `key`, at least 16 secret bytes."""
 
+    def __init__(self, key: bytes, now_ms: Callable[[], int] = wall_ms) -> None:
+        # Copied for every record, which is cheaper than keying it anew.
+        self._keyed = hashlib.blake2b(digest_size=_SEAL_BYTES, key=key, person=b"skillwire l2")
+        self._now_ms = now_ms
 
-def decode(data: bytes, key: str, now_ms: Callable[[], int] = wall_ms) -> Stored | None:
-    """None for all that is no record of `key` in this form."""
-    if len(data) < _PREFIX.size or data[0] != WIRE_VERSION:
-        return None
-    _, flags, dictionary, asof, crc = _PREFIX.unpack_from(data)
-    body = data[_PREFIX.size :]
-    if zlib.crc32(body, zlib.crc32(data[:_SIGNED_BYTES])) != crc or flags > _COMPRESSED | _NEGATIVE:
-        return None
-    try:
-        found = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    if found.key_hash != _hash(key):
-        return None
-    value = _unpacked(found.value, dictionary) if flags & _COMPRESSED else found.value
-    if value is None:
-        return None
-    record = Record(found.epoch, asof, found.deps, value, bool(flags & _NEGATIVE), found.load_us / 1_000_000)
-    # By wall clocks, which may differ: Redis still had the record, so it is good for a moment at
-    # least. No answer is wrong by it; whether the record is still true is the log's to say.
-    return Stored(record, max(1.0, (found.until_ms - now_ms()) / 1000))
+    def encode(self, record: Record, name: str, ttl_s: float) -> bytes:
+        """The record as it may stand in L2 under `name`, and nowhere else."""
+        flags, dictionary, value = _NEGATIVE * record.negative, 0, record.value
+        if len(value) >= _COMPRESSED_FROM_BYTES:
+            packed = _compressor.compress(value)
+            if len(packed) < len(value):
+                flags, dictionary, value = flags | _COMPRESSED, DICTIONARY_ID, packed
+        until_ms = self._now_ms() + int(ttl_s * 1000)
+        body = _encoder.encode(_Body(record.epoch, record.deps, until_ms, int(record.load_s * 1_000_000), value))
+        prefix = _PREFIX.pack(WIRE_VERSION, flags, dictionary, record.asof)
+        return b"".join((prefix, self._seal(name, prefix, body), body))
+
+    def decode(self, data: bytes, name: str) -> Stored | None:
+        """None for all that is no record of `name` in this form, sealed with this key."""
+        if len(data) < _HEAD_BYTES or data[0] != WIRE_VERSION:
+            return None
+        prefix, body = data[: _PREFIX.size], data[_HEAD_BYTES:]
+        if not hmac.compare_digest(self._seal(name, prefix, body), data[_PREFIX.size : _HEAD_BYTES]):
+            metrics.cache_l2_unsealed.inc()
+            return None
+        _, flags, dictionary, asof = _PREFIX.unpack(prefix)
+        if flags > _COMPRESSED | _NEGATIVE:
+            return None
+        try:
+            found = _decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        value = _unpacked(found.value, dictionary) if flags & _COMPRESSED else found.value
+        if value is None:
+            return None
+        record = Record(found.epoch, asof, found.deps, value, bool(flags & _NEGATIVE), found.load_us / 1_000_000)
+        # By wall clocks, which may differ: Redis still had the record, so it is good for a moment at
+        # least. No answer is wrong by it; whether the record is still true is the log's to say.
+        return Stored(record, max(1.0, (found.until_ms - self._now_ms()) / 1000))
+
+    def _seal(self, name: str, prefix: bytes, body: bytes) -> bytes:
+        keyed, named = self._keyed.copy(), name.encode()
+        # With its length, so that no name's end can pass for a record's beginning.
+        keyed.update(len(named).to_bytes(4, "big") + named + prefix)
+        keyed.update(body)
+        return keyed.digest()
 
 
 def _unpacked(value: bytes, dictionary: int) -> bytes | None:
@@ -124,7 +144,3 @@ def _unpacked(value: bytes, dictionary: int) -> bytes | None:
         return _decompressor.decompress(value)
     except zstandard.ZstdError:
         return None
-
-
-def _hash(key: str) -> bytes:
-    return hashlib.blake2b(key.encode(), digest_size=8).digest()

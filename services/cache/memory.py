@@ -10,7 +10,7 @@ from services import metrics
 from services.cache.codec import Record
 from services.cache.read import HitRead
 from services.cache.s3fifo import READS_COUNTED_MAX, S3FifoCache
-from services.cache.space import Space
+from services.cache.space import Loader, Space
 from services.clock import Monotonic, monotonic_s
 
 Policy = Literal["s3fifo", "lru"]
@@ -27,11 +27,12 @@ class Cell:
     unchecked. `sent_s` is when the tail was sent that last confirmed the record. `hits` counts
     reads ever, of which `spared` no longer count for eviction, `counted` are in the statistics,
     and `hits_at_load` came before this record. `is_pinned` when the loader chose how long it lives.
+    `loader` made the record, or would make it again; None for one of a warm start.
     """
 
     __slots__ = (
-        "counted", "good_until_s", "hits", "hits_at_load", "is_pinned", "is_refused", "loaded_s", "read", "record",
-        "refresh_s", "revision", "sent_s", "space", "spared", "until_s",
+        "counted", "good_until_s", "hits", "hits_at_load", "is_pinned", "is_refused", "loaded_s", "loader", "read",
+        "record", "refresh_s", "revision", "sent_s", "space", "spared", "until_s",
     )  # fmt: skip
 
     def __init__(self, record: Record, space: Space, loaded_s: float, until_s: float, refresh_s: float) -> None:
@@ -44,6 +45,7 @@ class Cell:
         self.good_until_s = -math.inf
         self.revision = -1
         self.read: HitRead | None = None
+        self.loader: Loader | None = None
         self.is_refused = False
         self.is_pinned = False
         self.hits = self.hits_at_load = self.spared = self.counted = 0

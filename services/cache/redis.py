@@ -32,7 +32,7 @@ _BATCHES_MAX = 4
 _BATCH_KEYS_MAX = 128
 # More would wait for longer than a load takes.
 _WAITING_MAX = 10_000
-_PREFIX = "skillwire:main:v2:"
+_PREFIX = "skillwire:main:v3:"
 _LEASE_PREFIX = "skillwire:main:lease:"
 
 _FILL = (Path(__file__).parent / "fill.lua").read_bytes()

@@ -6,20 +6,19 @@ never after: a change that the load did not see must have a larger seq than the 
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from services import metrics
-from services.cache import codec
 from services.cache.background import Background
-from services.cache.codec import VALUE_BYTES_MAX, Record, Stored
+from services.cache.codec import VALUE_BYTES_MAX, Codec, Record, Stored
 from services.cache.deps import Capture, capturing
 from services.cache.horizon import Horizon
 from services.cache.memory import Cell, MemoryTier
-from services.cache.space import Loaded, Space
+from services.cache.space import Loaded, Loader, Space
 from services.cache.stats import Stats
 from services.cache.trace import Traces
 from services.changes.log import DELTA_S, ChangeFeed
@@ -30,8 +29,6 @@ LEASE_WAIT_S = 0.05
 _LEASE_POLL_S = 0.002
 _FILLS_MAX = 256
 _RELOADS_MAX = 2
-
-Loader = Callable[[], Awaitable[bytes | Loaded]]
 
 
 class Leases(Protocol):
@@ -71,6 +68,7 @@ class Refill:
         horizon: Horizon,
         memory: MemoryTier,
         second: SecondTier,
+        codec: Codec,
         leases: Leases | None,
         counts: Stats,
         traces: Traces,
@@ -80,6 +78,7 @@ class Refill:
         self._horizon = horizon
         self._memory = memory
         self._second = second
+        self._codec = codec
         self._leases = leases
         self._counts = counts
         self._traces = traces
@@ -108,6 +107,7 @@ class Refill:
             if found is None and self._leases is not None and not await self._leases.lease(name):
                 found = await self._awaited_fill(space, key, name, deps)
             if found is not None:
+                self._remember(key, loader)
                 return found
         offered = False
         try:
@@ -115,6 +115,7 @@ class Refill:
                 record, ttl_s, is_stale = await self._run(space, key, name, loader, deps)
                 if not is_stale and self._horizon.allows(record):
                     offered = self._keep(space, key, name, record, ttl_s)
+                    self._remember(key, loader)
                     break
             return Landed(record, "l3")
         finally:
@@ -133,7 +134,7 @@ class Refill:
         return True
 
     async def _fill(self, name: str, key: str, record: Record, ttl_s: float) -> None:
-        await self._second.put(name, codec.encode(record, key, ttl_s), ttl_s)
+        await self._second.put(name, self._codec.encode(record, name, ttl_s), ttl_s)
         self._traces.emit(key, "stored", tier="l2", ttl_s=ttl_s, asof=record.asof)
 
     def withdraw(self, name: str) -> None:
@@ -151,7 +152,7 @@ class Refill:
         if data is None:
             self._traces.emit(key, "l2_miss")
             return None
-        found = codec.decode(data, key)
+        found = self._codec.decode(data, name)
         # A release that knew of fewer deps must not speak for this one.
         if found is None or not set(deps) <= set(found.record.deps):
             self.withdraw(name)  # else its asof, whatever that is, could keep a good one out
@@ -176,7 +177,7 @@ class Refill:
                     await asyncio.sleep(pause_s)
                     pause_s *= 2
                     data = await self._second.get(name)
-                    found = codec.decode(data, key) if data is not None else None
+                    found = self._codec.decode(data, name) if data is not None else None
                     if found is not None and self._horizon.allows(found.record):
                         return await self._from_second(space, key, name, deps)
         return None
@@ -222,6 +223,12 @@ class Refill:
         metrics.cache_reads.labels("l3").inc()
         self._traces.emit(key, "load_finished", asof=record.asof, deps=record.deps, ms=took_s * 1000, bytes=len(value))
         return record, ttl_s, capture.is_stale
+
+    def _remember(self, key: str, loader: Loader) -> None:
+        """For the audit, which reads the truth again."""
+        cell = self._memory.find(key)
+        if cell is not None:
+            cell.loader = loader
 
     def _failed(self, key: str, error: BaseException) -> None:
         self._counts.load_failures += 1

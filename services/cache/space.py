@@ -1,5 +1,7 @@
 """A space: how one kind of cached thing lives, stated once by whoever reads it."""
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 
@@ -35,3 +37,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     value: bytes
     ttl_s: float | None = None
+
+
+Loader = Callable[[], Awaitable[bytes | Loaded]]
+"""Reads the truth, and says with `depends_on` what it read."""

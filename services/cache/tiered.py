@@ -1,9 +1,9 @@
 """The tiered read: L1 memory, L2 Redis, L3 the loader; validity is the change log's alone.
 
 A read first makes sure how far behind this replica may be (`ChangeFeed.bound`); a record of any
-tier is then served only if the horizon allows it. Redis can therefore lose, delay or forge
-whatever it likes: a wrong record is refused like an old one. Proof and failure matrix: decision
-0010.
+tier is then served only if the horizon allows it, and one of L2 only with this deployment's seal.
+Redis can therefore lose, delay or forge whatever it likes: a wrong record is refused like an old
+one. Proof and failure matrix: decisions 0010 and 0012.
 
 A hit of L1 is a plain call. What it has to compare is folded into two numbers of the cell: until
 when it is good (its life, its refresh, the feed's horizon, whichever ends first), and the
@@ -19,13 +19,14 @@ from pathlib import Path
 
 from services import metrics
 from services.cache.background import Background
+from services.cache.codec import Codec
 from services.cache.deps import current
 from services.cache.flight import Flights
 from services.cache.horizon import Horizon
 from services.cache.memory import Cell, MemoryTier
 from services.cache.read import HitRead, Read
-from services.cache.refill import Landed, Leases, Loader, Refill, early, missing
-from services.cache.space import Space
+from services.cache.refill import Landed, Leases, Refill, early, missing
+from services.cache.space import Loader, Space
 from services.cache.stats import Stats, Tally
 from services.cache.trace import TraceEvent, Traces
 from services.cache.warm import HotSet
@@ -55,6 +56,7 @@ class TieredCache:
         horizon: Horizon,
         memory: MemoryTier,
         second: SecondTier,
+        codec: Codec,
         *,
         leases: Leases | None = None,
         hot_file: Path | None = None,
@@ -67,10 +69,10 @@ class TieredCache:
         self._tally = Tally(memory)
         self._counts = self._tally.counts
         self._traces = Traces()
-        self._refill = Refill(feed, horizon, memory, second, leases, self._counts, self._traces, chance)
+        self._refill = Refill(feed, horizon, memory, second, codec, leases, self._counts, self._traces, chance)
         self._flights: Flights[Landed] = Flights()
         self._refreshes = Background(_REFRESHES_MAX)
-        self._hot = HotSet(hot_file) if hot_file is not None else None
+        self._hot = HotSet(hot_file, codec) if hot_file is not None else None
         self._chance = chance
         self._clock = memory.clock
         self._find = memory.find
@@ -136,8 +138,7 @@ class TieredCache:
         self._flights.doom_all()
 
     def warm_up(self, history: ChangeReader) -> None:
-        """Fetches the hot set of the run before from L2, in the background; `history` tells what of
-        it still holds."""
+        """Fetches the last run's hot set from L2, in the background; `history` tells what of it still holds."""
         if self._hot is not None:
             self._refreshes.start(self._warmed(self._hot, history))
 

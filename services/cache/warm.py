@@ -11,8 +11,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from services.cache import codec
-from services.cache.codec import Stored
+from services.cache.codec import Codec, Stored
 from services.cache.memory import MemoryTier
 from services.cache.space import Space
 from services.ports import SecondTier
@@ -38,8 +37,9 @@ class _HotKeys(msgspec.Struct, frozen=True):
 class HotSet:
     """The at most `KEYS_MAX` keys in the file at `path`; replicas that share it overwrite each other's."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, codec: Codec) -> None:
         self._path = path
+        self._codec = codec
 
     async def save(self, memory: MemoryTier) -> None:
         """Writes what was read at least once; failing to is logged, and no more."""
@@ -59,10 +59,11 @@ class HotSet:
         """(space, key, reads, record) of those that L2 still has."""
         hot = await asyncio.to_thread(_read, self._path)
         wanted = [(hot.spaces[each.space], each.key, each.reads) for each in hot.keys[:KEYS_MAX]]
-        values = await asyncio.gather(*(second.get(l2_key(space, key)) for space, key, _ in wanted))
+        names = [l2_key(space, key) for space, key, _ in wanted]
+        values = await asyncio.gather(*map(second.get, names))
         found = []
-        for (space, key, reads), data in zip(wanted, values, strict=True):
-            stored = codec.decode(data, key) if data is not None else None
+        for (space, key, reads), name, data in zip(wanted, names, values, strict=True):
+            stored = self._codec.decode(data, name) if data is not None else None
             if stored is not None:
                 found.append((space, key, reads, stored))
         return found

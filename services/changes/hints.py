@@ -2,7 +2,8 @@
 
 A hint is a seq and nothing else, and whoever receives one does nothing but tail sooner: lost,
 late, repeated and forged hints change no answer, only how soon it comes. So nothing here is
-tried again, waited for or raised; without Redis the tail's own interval is what remains.
+tried again, waited for or raised; without Redis the tail's own interval is what remains, or the
+hints of PostgreSQL (`postgres_hints.py`).
 """
 
 import asyncio
@@ -31,6 +32,9 @@ _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 5.0
 _SEQ = re.compile(rb"\d{1,15}")
 
+Hinted = Callable[[int], None]
+"""Told of a seq that somebody says is committed; true or not, it does no more than tail sooner."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -53,7 +57,7 @@ class RedisHints:
     `hinted` is called with every seq that arrives, this replica's own among them.
     """
 
-    def __init__(self, url: str, hinted: Callable[[int], None]) -> None:
+    def __init__(self, url: str, hinted: Hinted) -> None:
         self._hinted = hinted
         self._client = redis.Redis.from_url(
             url,

@@ -42,7 +42,8 @@ TAIL_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 5.0
 TRIES_MAX = 50
-# Five connections a replica: ten replicas take half of what a server allows by default.
+# Six connections a replica, with the one that listens for hints: ten replicas take 60 of the 100 that a
+# server allows by default.
 _TAILS, _READS, _WRITES = 1, 2, 2
 # The first wait after a lost race, at most; it doubles with each up to `_PAUSE_MAX_S`.
 _PAUSE_S, _PAUSE_MAX_S = 0.002, 0.1
@@ -136,7 +137,7 @@ class PostgresDatabase:
 
     async def _take(self, plan: WritePlan) -> bool:
         """Commits the plan; False when it was made for a log that has moved on."""
-        statement = self._statements["write"] % _literal(plan)
+        statement = self._statements["write"] % (plan.end.seq, _literal(plan))
         async with self.writing() as connection:
             driver = (await connection.get_raw_connection()).driver_connection
             assert isinstance(driver, PromptConnection)

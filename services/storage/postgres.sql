@@ -48,8 +48,9 @@ $function$;
 -- name: write
 -- Answers one row when the plan was committed and none when it lost. The plan stands in the statement as
 -- a literal, so that the whole of it is one message of the simple protocol: the server starts when it
--- has all of it, and commits without waiting for another word from us.
-SELECT 1 WHERE skillwire_write_1(%s);
+-- has all of it, and commits without waiting for another word from us. The notification, a hint for
+-- `changes/postgres_hints.py`, is sent by the commit, and not at all for a plan that lost.
+SELECT pg_notify('skillwire_main_hint', '%d') WHERE skillwire_write_1(%s);
 
 -- name: one_at_a_time
 -- Replicas that start together make tables one after the other: CREATE ... IF NOT EXISTS alone fails

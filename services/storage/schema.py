@@ -186,3 +186,11 @@ blobs = Table(
     Column("body", LargeBinary, nullable=False),
     Column("touched_at", Float, nullable=False),
 )
+
+# What all replicas must know and nobody else may: see `MetadataStore.secret`.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Words(), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)

@@ -21,6 +21,7 @@ from services.storage.sqlite import SqliteDatabase
 
 # With every read of the log, because a replica may fence the log of all.
 _EPOCH = select(schema.deployment.c.epoch).scalar_subquery().label("epoch")
+_SECRET_BYTES = 32
 _URLS = "the database URL must be sqlite:///PATH or postgresql://..."
 
 
@@ -216,6 +217,15 @@ class SqlStore:
             for start in range(0, len(rows), KEYS_MAX):
                 some = self.database.insert(schema.vectors).values(rows[start : start + KEYS_MAX])
                 await connection.execute(some.on_conflict_do_nothing())
+
+    async def secret(self, name: str) -> bytes:
+        table = schema.secrets
+        made = self.database.insert(table).values(name=name, value=secrets.token_bytes(_SECRET_BYTES))
+        async with self.writing() as connection:
+            # Whoever comes second waits for the first one's row, and finds it.
+            await connection.execute(made.on_conflict_do_nothing())
+            found = await connection.execute(select(table.c.value).where(table.c.name == name))
+            return bytes(found.scalar_one())
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:

@@ -18,7 +18,7 @@ from services.cache.tiered import TieredCache
 from services.changes.log import ChangeFeed
 from services.ports import Position
 from tests.support.bench import cpu_ns_since, machine
-from tests.support.cached import settled
+from tests.support.cached import CODEC, settled
 from tests.support.listed_log import EPOCH, ListedLog
 
 # `make bench` installs the peers; the tests do without them.
@@ -55,7 +55,7 @@ async def running_cache() -> AsyncIterator[tuple[TieredCache, ChangeFeed]]:
     horizon = Horizon(EPOCH, 0)
     feed.follow(horizon)
     memory = MemoryTier(entries_max=len(KEYS), bytes_max=64 * 1024 * 1024)
-    cache = TieredCache(feed, horizon, memory, NoSecondTier())
+    cache = TieredCache(feed, horizon, memory, NoSecondTier(), CODEC)
     await feed.tail()
     for key in KEYS:
         await cache.get(SPACE, key, load)
@@ -166,7 +166,7 @@ def test_what_an_entry_weighs() -> None:
 async def _fill(memory: MemoryTier, count: int) -> None:
     feed = ChangeFeed(ListedLog(), Position(EPOCH, 0, ""), interval_s=0.15)
     await feed.tail()
-    cache = TieredCache(feed, Horizon(EPOCH, 0), memory, NoSecondTier())
+    cache = TieredCache(feed, Horizon(EPOCH, 0), memory, NoSecondTier(), CODEC)
 
     async def load() -> bytes:
         return bytes(len(VALUE))

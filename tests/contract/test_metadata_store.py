@@ -413,3 +413,16 @@ async def test_reads_that_are_cancelled_take_no_connection_with_them(store: Meta
     async with asyncio.timeout(5):
         tails = await asyncio.gather(*(store.tail(0, 1000) for _ in range(30)))
     assert {len(tail) for tail in tails} == {20}
+
+
+async def test_a_secret_is_the_same_for_all_replicas_and_another_for_every_name(
+    store: MetadataStore, reopen: Reopen
+) -> None:
+    other = await reopen()
+
+    found = await asyncio.gather(*(each.secret("cache") for each in (store, other) for _ in range(10)))
+
+    assert len(set(found)) == 1
+    assert len(found[0]) == 32
+    assert await store.secret("cursors") not in (found[0], bytes(32))
+    assert await (await reopen()).secret("cache") == found[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cache.codec import Codec
 from services.cache.deps import depends_on
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
@@ -71,7 +72,8 @@ async def replicas(server: ValkeyServer, tmp_path: Path) -> AsyncIterator[list[C
             feed.follow(horizon)
             tier = RedisTier(server.url)
             stack.push_async_callback(tier.close)
-            cache = TieredCache(feed, horizon, MemoryTier(entries_max=10, bytes_max=1024 * 1024), tier, leases=tier)
+            memory = MemoryTier(entries_max=10, bytes_max=1024 * 1024)
+            cache = TieredCache(feed, horizon, memory, tier, Codec(await store.secret("cache")), leases=tier)
             stack.push_async_callback(cache.close)
             feed.start()
             stack.push_async_callback(feed.close)

@@ -201,11 +201,11 @@ async def test_an_empty_value_removes_and_anything_else_is_overwritten(server: V
     await tier.put("key", b"", 0)
     assert await tier.get("key") is None
     async with plain(server) as client:
-        await client.lpush("skillwire:main:v2:key", "a list")
+        await client.lpush("skillwire:main:v3:key", "a list")
         assert await tier.get("key") is None
         await tier.put("key", record(1), 60)
         assert await tier.get("key") == record(1)
-        await client.set("skillwire:main:v2:key", "short")
+        await client.set("skillwire:main:v3:key", "short")
         await tier.put("key", record(0), 60)
         assert await tier.get("key") == record(0)
     assert tier.errors == 0

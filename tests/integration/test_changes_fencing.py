@@ -27,6 +27,7 @@ from services.ports import Position
 from services.skills.tools import ToolView
 from services.skills.view import CatalogView
 from services.storage.sql import SqlStore
+from tests.support.cached import CODEC
 from tests.support.chaos import BrokenSink
 from tests.support.drafts import assert_linked, draft, tool
 from tests.support.listed_log import RecordingSink
@@ -47,7 +48,7 @@ class FollowingReplica:
         self.view = view
         self.tools = ToolView(view)
         self.horizon = Horizon(feed.position.epoch, feed.position.seq)
-        self.cache = TieredCache(feed, self.horizon, MemoryTier(entries_max=9, bytes_max=10**6), NoSecondTier())
+        self.cache = TieredCache(feed, self.horizon, MemoryTier(entries_max=9, bytes_max=10**6), NoSecondTier(), CODEC)
         self.notifier = UnifiedNotifier(store, feed.position, utc_now=utc_now)
         self.sink = RecordingSink()
         for sink in (view, self.tools, self.horizon, BrokenSink(), self.notifier, self.sink):

@@ -9,6 +9,7 @@ reader had asked for:
     linearizable  v+1 was committed before the read was invoked
     future        v was never committed, or only after the read had returned
     error         a bounded read failed although every load could end in time
+    audit         the cache's own audit found a stale record in a history without one
     recovery      the faults were over, and an answer was still old, labelled or an error, or the run had no end
 
 Monotonic reads are not promised under the bounded level, so they are no rule: a replica may load
@@ -18,7 +19,7 @@ the newest value and then take an older one, still within the bound, from anothe
 import hashlib
 from dataclasses import dataclass, field
 
-from services.changes.levels import Level
+from services.changes.levels import BOUNDED, Level
 from services.changes.log import DELTA_S
 
 # `Bound.lag_s` is rounded to milliseconds.
@@ -68,13 +69,19 @@ class History:
     reads: list[ReadSeen] = field(default_factory=list)
     faults: list[tuple[float, str]] = field(default_factory=list)
     loads_ended: bool = True
+    stale_audits: list[ReadSeen] = field(default_factory=list)
 
     @property
     def digest(self) -> str:
         return hashlib.sha256(repr((self.writes, self.reads, self.faults)).encode()).hexdigest()
 
     def violations(self) -> list[Violation]:
-        return [violation for read in self.reads for violation in self._judge(read)]
+        found = [violation for read in self.reads for violation in self._judge(read)]
+        return found or [Violation("audit", next(iter(read.versions)), read, 0.0) for read in self.stale_audits]
+
+    def audited(self, host: str, key: str, asof: int, at_s: float) -> None:
+        """What a replica's audit found stale."""
+        self.stale_audits.append(ReadSeen(host, BOUNDED, at_s, at_s, {key: 0}, tier=f"audit of asof {asof}"))
 
     def worst_s(self) -> float:
         """The longest time between a commit and a read, invoked later and not labelled, that missed it."""

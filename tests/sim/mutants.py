@@ -9,11 +9,11 @@ import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.cache import flight, horizon, memory, refill, tiered
+from services.cache import audit, codec, flight, horizon, memory, refill, tiered
 from services.changes import log
 from tests.sim.replica import Parts
 
-_MODULES = {module.__name__: module for module in (flight, horizon, memory, log, refill, tiered)}
+_MODULES = {module.__name__: module for module in (audit, codec, flight, horizon, memory, log, refill, tiered)}
 
 
 class Mutant(NamedTuple):
@@ -34,6 +34,8 @@ class Mutant(NamedTuple):
             copies[horizon.__name__]["Horizon"],
             copies[memory.__name__]["MemoryTier"],
             copies[tiered.__name__]["TieredCache"],
+            copies[codec.__name__]["Codec"],
+            copies[audit.__name__]["Audits"],
         )
 
     def _copy(self, name: str) -> dict[str, Any]:
@@ -46,11 +48,13 @@ class Mutant(NamedTuple):
         spec = importlib.util.spec_from_loader(name, loader=None)
         assert spec is not None
         copy = importlib.util.module_from_spec(spec)
+        copy.__file__ = str(path)  # from where it reads what lies beside it
         exec(compile(source, f"{path.name} ({self.name})", "exec"), copy.__dict__)
         return copy.__dict__
 
 
 _TIERED, _REFILL, _LOG, _HORIZON = tiered.__name__, refill.__name__, log.__name__, horizon.__name__
+_CODEC = codec.__name__
 
 MUTANTS = (
     Mutant(
@@ -67,6 +71,18 @@ MUTANTS = (
     ),
     Mutant("a hit not checked past the horizon", _TIERED, "now_s < cell.good_until_s", "now_s < cell.until_s"),
     Mutant("L2 trusted", _REFILL, "elif self._horizon.allows(found.record):", "elif True:"),
+    Mutant(
+        "the seal not looked at",
+        _CODEC,
+        "if not hmac.compare_digest(self._seal(name, prefix, body), data[_PREFIX.size : _HEAD_BYTES]):",
+        "if False:",
+    ),
+    Mutant(
+        "the seal without the prefix, where asof is",
+        _CODEC,
+        'len(named).to_bytes(4, "big") + named + prefix)',
+        'len(named).to_bytes(4, "big") + named)',
+    ),
     Mutant(
         "deps of the L2 record believed",
         _REFILL,
@@ -123,6 +139,18 @@ MUTANTS = (
         _LOG,
         'if level.kind == "linearizable" or not self.is_fresh:',
         'if level.kind == "linearizable":',
+    ),
+    Mutant(
+        "an audit that does not wait for the bound",
+        audit.__name__,
+        "await asyncio.sleep(DELTA_S + _MARGIN_S)",
+        "pass",
+    ),
+    Mutant(
+        "an audit that does not ask the cache again",
+        audit.__name__,
+        'return "stale" if self._serves(key, cell, record) else "ok"',
+        'return "stale"',
     ),
     Mutant("floor ignored", _HORIZON, "if record.deps and record.asof < self._floor:", "if False:"),
     Mutant("epoch ignored", _HORIZON, "if record.epoch != self._epoch:", "if False:"),

@@ -2,16 +2,22 @@
 
 from typing import NamedTuple
 
+from services.cache.audit import Audits
+from services.cache.codec import Codec
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
 from services.cache.space import Space
 from services.cache.tiered import TieredCache
 from services.changes.levels import Level
 from services.changes.log import ChangeFeed
-from tests.sim.world import LIST, Answer, Opener, Outside
+from tests.sim.world import LIST, SECRET, Answer, Opener, Outside
 
 # Longer than a simulation: what ends a record here is the log alone.
 SPACE = Space("sim", ttl_s=60.0)
+
+
+# Every hit, so that the four seconds of a run are full of audits.
+AUDIT_ONE_IN = 1
 
 
 class Parts(NamedTuple):
@@ -21,6 +27,8 @@ class Parts(NamedTuple):
     horizon: type[Horizon] = Horizon
     memory: type[MemoryTier] = MemoryTier
     cache: type[TieredCache] = TieredCache
+    codec: type[Codec] = Codec
+    audits: type[Audits] = Audits
 
 
 class HorizonReplica:
@@ -50,9 +58,12 @@ def horizon_replicas(parts: Parts = Parts()) -> Opener:  # noqa: B008  # immutab
         feed = parts.feed(outside.database, position, interval_s=0.15, clock=clock)
         horizon = parts.horizon(position.epoch, position.seq)
         memory = parts.memory(entries_max=100, bytes_max=1024 * 1024, clock=clock)
-        cache = parts.cache(feed, horizon, memory, outside.second, chance=outside.random.random)
+        cache = parts.cache(feed, horizon, memory, outside.second, parts.codec(SECRET), chance=outside.random.random)
         feed.follow(horizon)
         feed.start()
+        audits = parts.audits(cache, memory, feed, AUDIT_ONE_IN, choose=outside.random)
+        audits.on_stale = lambda key, record: outside.history.audited(host, key, record.asof, clock())
+        audits.start()
         return HorizonReplica(host, feed, cache, outside)
 
     return open_one

@@ -22,7 +22,7 @@ READERS = 5
 WRITERS = 2
 _GIVE_UP_S = 2.5
 FAULTS = ("crash", "down", "flush", "hang", "hints", "kill", "l2", "loads", "pause", "poison", "tails")
-_POISONS = ("old", "old", "junk", "epoch", "deps")
+_POISONS = ("old", "old", "junk", "epoch", "deps", "moved", "forged", "forged")
 
 
 def simulate(

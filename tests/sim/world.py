@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from services.cache import codec
+from services.cache.codec import Codec
 from services.changes.levels import Level
 from services.failures import Unavailable
 from services.models import Change
@@ -23,6 +23,7 @@ from tests.sim.check import History, Write
 from tests.sim.loop import SimLoop
 
 EPOCH = "epoch"
+SECRET = b"of this deployment alone"
 LOAD_TIMEOUT_S = 1.5
 L2_TIMEOUT_S = 0.1
 LIST = "list"
@@ -190,24 +191,30 @@ class SimSecondTier:
 
     def poison(self, kind: str) -> None:
         """`old`: as restored from a backup; `junk`; `epoch`: of another database; `deps`: of a release
-        that knew of fewer; `forged`: an old value that claims to be newer than everything."""
+        that knew of fewer; `moved`: another key's; `forged`: an old value that claims to be newer than
+        everything, by somebody who has not the key."""
         if not self._puts:
             return
         key, value = self._outside.random.choice(self._puts)
-        name = key.rpartition(":")[2]
-        stored = codec.decode(value, name)
+        codec = Codec(SECRET)
+        stored = codec.decode(value, key)
         record = stored.record if stored is not None else None
         if kind == "junk":
             value = value[: self._outside.random.randrange(len(value))]
+        elif kind == "moved":
+            key = self._outside.random.choice(self._puts)[0]
+        elif kind == "forged" and (record is None or self._outside.random.random() < 0.5):
+            value = value[:4] + (1_000_000).to_bytes(8, "big") + value[12:]
+        elif kind == "forged" and record is not None:
+            value = Codec(b"of somebody else").encode(msgspec.structs.replace(record, asof=1_000_000), key, 60.0)
         elif kind != "old" and record is not None:
             later = record.asof + 1_000_000
             replace = msgspec.structs.replace
             records = {
                 "epoch": replace(record, epoch="other", asof=later),
                 "deps": replace(record, deps=("skill:nobody",)),
-                "forged": replace(record, asof=later),
             }
-            value = codec.encode(records[kind], name, 60.0)
+            value = codec.encode(records[kind], key, 60.0)
         self._values[key] = value
 
     async def _put_late(self, key: str, value: bytes, late_s: float) -> None:

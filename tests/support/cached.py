@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from services.cache.codec import Codec
 from services.cache.deps import depends_on
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier, Policy
@@ -19,6 +20,7 @@ from services.changes.log import ChangeFeed
 from tests.support.chaos import TroubledReader, WatchedTier
 from tests.support.listed_log import EPOCH, ListedLog, StoppedClock
 
+CODEC = Codec(b"the tests share this key")
 KEY, DEP, TTL_S = "detail:main/a", "skill:main/a", 60.0
 SPACE = Space("detail", ttl_s=TTL_S, jitter=0.0)
 L2_KEY = f"{EPOCH}:{SPACE.name}:{KEY}"
@@ -94,7 +96,7 @@ async def cached_replica(
     feed.follow(horizon)
     memory = MemoryTier(entries_max=entries_max, bytes_max=4 * 1024 * 1024, policy=policy, clock=clock)
     second = second or WatchedTier(NoSecondTier())
-    cache = TieredCache(feed, horizon, memory, second, leases=leases, hot_file=hot_file, chance=chance)
+    cache = TieredCache(feed, horizon, memory, second, CODEC, leases=leases, hot_file=hot_file, chance=chance)
     yield CachedReplica(log, reader, clock, feed, horizon, memory, second, cache, Truth(log, clock))
     await cache.close()
     await feed.close()

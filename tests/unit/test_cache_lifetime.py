@@ -5,13 +5,12 @@ import math
 
 import pytest
 
-from services.cache import codec
 from services.cache.codec import Record
 from services.cache.refill import early
 from services.cache.space import Loaded, Space
 from services.changes.log import STALE_MAX_S
 from services.failures import NotFound, Unavailable
-from tests.support.cached import DEP, KEY, L2_KEY, SPACE, TTL_S, cached_replica, settled
+from tests.support.cached import CODEC, DEP, KEY, L2_KEY, SPACE, TTL_S, cached_replica, settled
 from tests.support.listed_log import EPOCH
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +39,7 @@ async def test_an_entry_that_is_read_often_lives_on_to_its_longer_time_and_l2s_w
             await replica.pass_time(passed_s)
             assert (await replica.read(space))[1] == "l1"
             await settled()
-        stored = codec.decode(replica.second.kept[L2_KEY], KEY)
+        stored = CODEC.decode(replica.second.kept[L2_KEY], L2_KEY)
         assert stored is not None
         assert 29 < stored.left_s <= 30
         await replica.pass_time(1)
@@ -243,7 +242,7 @@ async def test_a_space_without_stale_answers_passes_the_error_on() -> None:
 
 async def test_a_record_of_l2_lives_in_l1_no_longer_than_it_would_have_there() -> None:
     async with cached_replica() as replica:
-        data = codec.encode(Record(EPOCH, 0, (DEP,), b"by another"), KEY, 5)
+        data = CODEC.encode(Record(EPOCH, 0, (DEP,), b"by another"), L2_KEY, 5)
         replica.second.forged[L2_KEY] = data
         assert await replica.read() == (b"by another", "l2")
         replica.second.forged.clear()

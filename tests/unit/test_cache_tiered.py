@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.cache import codec
-from services.cache.codec import VALUE_BYTES_MAX, Record
+from services.cache.codec import VALUE_BYTES_MAX, Codec, Record
 from services.cache.deps import depends_on
 from services.changes.levels import LINEARIZABLE, Level
 from services.changes.log import DELTA_S, STALE_MAX_S
 from services.failures import Unavailable
-from tests.support.cached import DEP, KEY, L2_KEY, SPACE, TTL_S, CachedReplica, cached_replica, settled
+from tests.support.cached import CODEC, DEP, KEY, L2_KEY, SPACE, TTL_S, CachedReplica, cached_replica, settled
 from tests.support.listed_log import EPOCH
 
 pytestmark = pytest.mark.anyio
@@ -24,12 +23,12 @@ async def replica() -> AsyncIterator[CachedReplica]:
 
 
 def wire(record: Record) -> bytes:
-    return codec.encode(record, KEY, TTL_S)
+    return CODEC.encode(record, L2_KEY, TTL_S)
 
 
 def kept(replica: CachedReplica) -> Record | None:
     """What L2 was given."""
-    stored = codec.decode(replica.second.kept[L2_KEY], KEY)
+    stored = CODEC.decode(replica.second.kept[L2_KEY], L2_KEY)
     return stored.record if stored else None
 
 
@@ -71,11 +70,12 @@ async def test_a_change_of_a_dep_refuses_the_record_in_every_tier(replica: Cache
         wire(Record(EPOCH, 1, (DEP,), b"old")),
         wire(Record("e1111111", 99, (DEP,), b"of another database")),
         wire(Record(EPOCH, 1, (), b"of a release that did not know the dep")),
-        b"\x03" + wire(Record(EPOCH, 2, (DEP,), b"of another wire version"))[1:],
-        codec.encode(Record(EPOCH, 2, (DEP,), b"of another key"), "detail:main/b", TTL_S),
+        b"\x04" + wire(Record(EPOCH, 2, (DEP,), b"of another wire version"))[1:],
+        CODEC.encode(Record(EPOCH, 2, (DEP,), b"of another key"), f"{L2_KEY}b", TTL_S),
+        Codec(b"of whoever can write to Redis").encode(Record(EPOCH, 10**9, (DEP,), b"made up"), L2_KEY, TTL_S),
         b"garbage",
     ],
-    ids=["old", "epoch", "deps", "wire version", "key", "garbage"],
+    ids=["old", "epoch", "deps", "wire version", "key", "seal", "garbage"],
 )
 async def test_what_l2_should_not_hold_is_refused_and_replaced(replica: CachedReplica, poison: bytes) -> None:
     replica.log.commit("skill:main/x", DEP)

@@ -2,11 +2,10 @@
 
 import pytest
 
-from services.cache import codec
 from services.cache.codec import Record
 from services.cache.trace import TRACES_MAX, TraceEvent
 from services.failures import Exhausted, Unavailable
-from tests.support.cached import DEP, KEY, L2_KEY, SPACE, cached_replica, settled
+from tests.support.cached import CODEC, DEP, KEY, L2_KEY, SPACE, cached_replica, settled
 from tests.support.listed_log import EPOCH
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +32,7 @@ async def test_a_trace_tells_all_that_happens_to_its_key_and_nothing_else() -> N
 
             replica.log.commit(DEP)
             await replica.feed.tail()
-            replica.second.forged[L2_KEY] = codec.encode(Record(EPOCH, 0, (DEP,), b"old"), KEY, 60)
+            replica.second.forged[L2_KEY] = CODEC.encode(Record(EPOCH, 0, (DEP,), b"old"), L2_KEY, 60)
             await replica.read()
             await settled()
             assert [event.facts["asof"] for event in events if event.kind == "load_finished"] == [1]
