@@ -6,11 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import PostgresServer, new_database, running_server
 
 # The Milvus client's gRPC hooks into fork() and then takes the processes that other tests start down.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+# How long an example takes says something of the machine, nothing of the property.
+settings.register_profile("skillwire", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("skillwire")
 
 
 @pytest.fixture(scope="session")

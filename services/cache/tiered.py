@@ -5,9 +5,7 @@ tier is then served only if the horizon allows it, and one of L2 only with this 
 Redis can therefore lose, delay or forge whatever it likes: a wrong record is refused like an old
 one. Proof and failure matrix: decisions 0010 and 0012.
 
-A hit of L1 is a plain call. What it has to compare is folded into two numbers of the cell: until
-when it is good (its life, its refresh, the feed's horizon, whichever ends first), and the
-revision of the horizon it was last checked at. While both hold, nothing it depends on has changed.
+A hit of L1 is a plain call (`hits.py`).
 """
 
 import asyncio
@@ -17,21 +15,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services import metrics
 from services.cache.background import Background
 from services.cache.codec import Codec
 from services.cache.deps import current
 from services.cache.flight import Flights
+from services.cache.hits import Hits
 from services.cache.horizon import Horizon
 from services.cache.memory import Cell, MemoryTier
-from services.cache.read import HitRead, Read
-from services.cache.refill import Landed, Leases, Refill, early, missing
+from services.cache.read import Read
+from services.cache.refill import Landed, Leases, Refill, missing
 from services.cache.space import Loader, Space
 from services.cache.stats import Stats, Tally
 from services.cache.trace import TraceEvent, Traces
 from services.cache.warm import HotSet
 from services.changes.levels import BOUNDED, Level
-from services.changes.log import DELTA_S, STALE_MAX_S, Bound, ChangeFeed
+from services.changes.log import STALE_MAX_S, Bound, ChangeFeed
 from services.failures import Exhausted, Timeout, Unavailable
 from services.ports import ChangeReader, SecondTier
 
@@ -70,6 +68,7 @@ class TieredCache:
         self._counts = self._tally.counts
         self._traces = Traces()
         self._refill = Refill(feed, horizon, memory, second, codec, leases, self._counts, self._traces, chance)
+        self._hits = Hits(feed, horizon, memory, self._refill, self._tally, self._traces, chance)
         self._flights: Flights[Landed] = Flights()
         self._refreshes = Background(_REFRESHES_MAX)
         self._hot = HotSet(hot_file, codec) if hot_file is not None else None
@@ -79,7 +78,7 @@ class TieredCache:
         self._spaces: set[Space] = set()
         memory.on_leave = self._left
         # A hit of L1, if one can be given without asking anybody; else None, and `get` knows more.
-        self.peek: Callable[[Space, str], Read | None] = self._peeking()
+        self.peek: Callable[[Space, str], Read | None] = self._hits.peek
 
     async def close(self) -> None:
         self._tally.close()
@@ -109,7 +108,7 @@ class TieredCache:
             raise Unavailable("the database does not answer, and this is not served without it")
         cell = self._find(key)
         now_s = self._clock()
-        if cell is not None and self._is_good(space, key, cell, now_s):
+        if cell is not None and self._hits.is_good(space, key, cell, now_s):
             if now_s >= cell.refresh_s:
                 self._refresh(space, key, cell, loader, deps)
             return self._given(key, cell, bound)
@@ -156,109 +155,17 @@ class TieredCache:
         """The figures of this moment; a copy."""
         return self._tally.snapshot()
 
-    def _peeking(self) -> Callable[[Space, str], Read | None]:
-        """`peek` as a closure: a method's look-ups on `self` would make it a third slower (145 ns against
-        220, tests/bench/test_cache_l1.py, 2026-11)."""
-        find, clock, horizon, checked = self.memory.find, self.memory.clock, self._horizon, self._checked
-
-        def peek(space: Space, key: str) -> Read | None:
-            cell = find(key)
-            if cell is None:
-                return None
-            now_s = clock()
-            if now_s < cell.good_until_s and cell.revision == horizon.settled and cell.space is space:
-                cell.hits += 1
-                return cell.read
-            return checked(space, key, cell, now_s)
-
-        return peek
-
-    def _checked(self, space: Space, key: str, cell: Cell, now_s: float) -> Read | None:
-        """`peek` past what a cell knows by itself; leaves it good for further hits."""
-        feed = self._feed
-        if now_s >= feed.horizon_s:
-            return None
-        if (
-            cell.read is not None
-            and cell.good_until_s != -math.inf
-            and cell.revision == self._horizon.settled
-            and cell.space is space
-            and now_s < cell.until_s
-            and now_s < cell.refresh_s
-        ):
-            # Only the horizon has moved on, as it does twice a second for every cell there is.
-            cell.sent_s = cell.read.sent_s = feed.horizon_s - DELTA_S
-            cell.good_until_s = min(cell.until_s, cell.refresh_s, feed.horizon_s)
-            cell.hits += 1
-            self._tally.note_hits_soon()
-            return cell.read
-        if not self._is_good(space, key, cell, now_s):
-            return None
-        if cell.record.negative or now_s >= cell.refresh_s:
-            return None
-        cell.sent_s = feed.horizon_s - DELTA_S
-        if cell.read is None or cell.read.asof != feed.applied:
-            cell.read = HitRead(cell.record.value, feed, self._clock)
-        cell.read.sent_s = cell.sent_s
-        if self.memory.policy == "s3fifo" and key not in self._traces:
-            cell.good_until_s = min(cell.until_s, cell.refresh_s, feed.horizon_s)
-        self._hit(key, cell)
-        return cell.read
-
-    def _is_good(self, space: Space, key: str, cell: Cell, now_s: float) -> bool:
-        """Whether the log allows the record and its time is not up; a hot one's is prolonged first."""
-        if cell.space is not space:
-            if cell.space != space:
-                return False
-            cell.space = space  # of the run before
-        if cell.revision != self._horizon.revision:
-            if not self._horizon.allows(cell.record):
-                self._refuse(key, cell)
-                return False
-            cell.revision = self._horizon.revision
-        if now_s >= min(cell.refresh_s, cell.until_s) and cell.is_hot:
-            self._prolong(space, key, cell, now_s)
-        return now_s < cell.until_s
-
-    def _prolong(self, space: Space, key: str, cell: Cell, now_s: float) -> None:
-        """A record that is read often need not be loaded again: the log would have refused it."""
-        until_s = min(cell.loaded_s + space.ttl_hot_s, now_s + space.ttl_s)
-        if cell.is_pinned or cell.record.negative or until_s <= cell.until_s or now_s >= until_s:
-            return
-        cell.until_s = until_s
-        cell.refresh_s = until_s - early(cell.record.load_s, self._chance)
-        self._counts.prolonged += 1
-        if space.l2:
-            self._refill.offer(self._refill.l2_key(space, key), key, cell.record, until_s - now_s)
-
-    def _refuse(self, key: str, cell: Cell) -> None:
-        cell.good_until_s = -math.inf
-        if not cell.is_refused:
-            cell.is_refused = True
-            self._counts.refused += 1
-            metrics.cache_refused.labels("l1").inc()
-            self._traces.emit(key, "l1_refused", asof=cell.record.asof, deps=cell.record.deps)
-
     def _given(self, key: str, cell: Cell, bound: Bound) -> Read:
         """A good cell's record under a bound that was waited for."""
         if bound.stale:
             self._tally.note_stale("log")
         else:
             cell.sent_s = max(cell.sent_s, self._clock() - bound.lag_s)
-        self._hit(key, cell)
+        self._hits.hit(key, cell)
         if cell.record.negative:
             self._counts.negative_hits += 1
             raise missing(cell.record)
         return self._answer(Landed(cell.record, "l1"), bound, "log" if bound.stale else None)
-
-    def _hit(self, key: str, cell: Cell) -> None:
-        cell.hits += 1
-        self.memory.touched(key)
-        capture = current.get()
-        if capture is not None:
-            capture.deps.update(cell.record.deps)
-        self._traces.emit(key, "l1_hit", asof=cell.record.asof, hits=cell.hits)
-        self._tally.note_hits_soon()
 
     async def _loaded(
         self, space: Space, key: str, loader: Loader, deps: tuple[str, ...], bound: Bound, fallback: Cell | None

@@ -9,11 +9,11 @@ import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.cache import audit, codec, flight, horizon, memory, refill, tiered
+from services.cache import audit, codec, flight, hits, horizon, memory, refill, tiered
 from services.changes import log
 from tests.sim.replica import Parts
 
-_MODULES = {module.__name__: module for module in (audit, codec, flight, horizon, memory, log, refill, tiered)}
+_MODULES = {module.__name__: module for module in (audit, codec, flight, hits, horizon, memory, log, refill, tiered)}
 
 
 class Mutant(NamedTuple):
@@ -28,6 +28,7 @@ class Mutant(NamedTuple):
     def parts(self) -> Parts:
         copies = {name: self._copy(name) for name in _MODULES}
         copies[tiered.__name__]["Flights"] = copies[flight.__name__]["Flights"]
+        copies[tiered.__name__]["Hits"] = copies[hits.__name__]["Hits"]
         copies[tiered.__name__]["Refill"] = copies[refill.__name__]["Refill"]
         return Parts(
             copies[log.__name__]["ChangeFeed"],
@@ -54,7 +55,7 @@ class Mutant(NamedTuple):
 
 
 _TIERED, _REFILL, _LOG, _HORIZON = tiered.__name__, refill.__name__, log.__name__, horizon.__name__
-_CODEC = codec.__name__
+_CODEC, _HITS = codec.__name__, hits.__name__
 
 MUTANTS = (
     Mutant(
@@ -65,11 +66,11 @@ MUTANTS = (
     ),
     Mutant(
         "validity not checked at a hit",
-        _TIERED,
+        _HITS,
         "if not self._horizon.allows(cell.record):",
         "if False:",
     ),
-    Mutant("a hit not checked past the horizon", _TIERED, "now_s < cell.good_until_s", "now_s < cell.until_s"),
+    Mutant("a hit not checked past the horizon", _HITS, "now_s < cell.good_until_s", "now_s < cell.until_s"),
     Mutant("L2 trusted", _REFILL, "elif self._horizon.allows(found.record):", "elif True:"),
     Mutant(
         "the seal not looked at",
@@ -151,6 +152,12 @@ MUTANTS = (
         audit.__name__,
         'return "stale" if self._serves(key, cell, record) else "ok"',
         'return "stale"',
+    ),
+    Mutant(
+        "a moved horizon taken for an unchanged log",
+        _HITS,
+        "and cell.revision == self._horizon.settled",
+        "and True",
     ),
     Mutant("floor ignored", _HORIZON, "if record.deps and record.asof < self._floor:", "if False:"),
     Mutant("epoch ignored", _HORIZON, "if record.epoch != self._epoch:", "if False:"),
