@@ -7,6 +7,7 @@ the server always has work waiting, as under load.
 
 import os
 import socket
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,20 +22,32 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def cpu_us_of(pid: int, port: int, request: bytes, *, connections: int, rounds: int) -> float:
-    """The server's CPU per request, of `rounds` requests on each connection; every answer must be a 200."""
+def idle_share(pid: int, seconds: float) -> float:
+    """Of one core, what a process uses that nobody asks anything."""
+    before = cpu_s(pid)
+    time.sleep(seconds)
+    return (cpu_s(pid) - before) / seconds
+
+
+def cpu_us_of(pid: int, port: int, request: bytes, *, connections: int, rounds: int, idle: float = 0.0) -> float:
+    """The server's CPU per request, of `rounds` requests on each connection; every answer must be a 200.
+
+    `idle` is what the server uses anyway (`idle_share`): the longer a starved client takes, the more
+    of it would be laid to its requests.
+    """
     with ExitStack() as stack:
         sockets = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=_WAIT_S))
             for _ in range(connections)
         ]
-        before = cpu_s(pid)
+        before, started_s = cpu_s(pid), time.perf_counter()
         for _ in range(rounds):
             for each in sockets:
                 each.sendall(request)
             for each in sockets:
                 _take_answer(each)
-        return (cpu_s(pid) - before) * 1e6 / (connections * rounds)
+        spent_s = cpu_s(pid) - before - idle * (time.perf_counter() - started_s)
+        return spent_s * 1e6 / (connections * rounds)
 
 
 def _take_answer(connection: socket.socket) -> None:
