@@ -3,7 +3,7 @@
 An operation that can be answered so has a `peek`. Everything unusual -- a query, a level other
 than bounded, a record that must be looked at, an unknown skill -- is left to the operation's
 route, which answers the same. The router and FastAPI's own work cost more than all the rest of
-such a read (`tests/bench/test_lane.py`).
+such a read (`tests/bench/test_cache_rest.py`).
 """
 
 import re

@@ -190,3 +190,46 @@ test("arguments that are not a JSON object are refused before anything is sent",
   fireEvent.click(screen.getByText("Run"));
   expect(await screen.findByText(/Arguments are a JSON object/)).toBeTruthy();
 });
+
+function streamed(...frames: string[]): { answer: Response; send: (frame: string) => void; end: () => void } {
+  let controller: ReadableStreamDefaultController<Uint8Array>;
+  const encoder = new TextEncoder();
+  const body = new ReadableStream<Uint8Array>({
+    start: (opened) => {
+      controller = opened;
+      for (const frame of frames) opened.enqueue(encoder.encode(frame));
+    },
+  });
+  return {
+    answer: new Response(body),
+    send: (frame) => controller.enqueue(encoder.encode(frame)),
+    end: () => controller.close(),
+  };
+}
+
+test("a key is followed through the tiers, newest step first, until the stream ends", async () => {
+  routeSkill();
+  const stream = streamed('event: hello\ndata: {"key":"detail:main/hello","replica":"r1"}\n\n');
+  routes["/api/v1/cache/trace/detail%3Amain/hello"] = () => stream.answer;
+  show("#/catalog/main/hello?tab=trace");
+  expect(await screen.findByText("Following reads in replica r1.")).toBeTruthy();
+  expect(screen.getByText("Nothing has read this skill since you look")).toBeTruthy();
+  const step = { key: "detail:main/hello", at: "2026-11-20T10:00:00.000Z", lost: 0 };
+  stream.send(`data: ${JSON.stringify({ ...step, kind: "load_finished", facts: { ms: 1.239 } })}\n\n`);
+  stream.send(`data: ${JSON.stringify({ ...step, kind: "l1_hit", facts: { asof: 7 } })}\n\n`);
+  await screen.findByText("memory answered");
+  const rows = screen.getAllByRole("row", { hidden: true }).map((row) => row.textContent);
+  expect(rows.at(-2)).toContain("memory answered");
+  expect(rows.at(-1)).toContain("ms 1.24");
+  stream.end();
+  expect(await screen.findByText("The stream has ended.")).toBeTruthy();
+  fireEvent.click(screen.getByText("Follow again"));
+  expect(await screen.findByText("Connecting")).toBeTruthy();
+});
+
+test("a trace that is refused says why", async () => {
+  routeSkill();
+  routes["/api/v1/cache/trace/detail%3Amain/hello"] = () => problem(429, "exhausted", "Too many are traced.");
+  show("#/catalog/main/hello?tab=trace");
+  expect(await screen.findByText("Too many are traced.")).toBeTruthy();
+});

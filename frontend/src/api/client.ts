@@ -1,4 +1,5 @@
 import { isRecord } from "../json";
+import { readMessages, type SseMessage } from "../live/sseParser";
 import type { Access } from "./access";
 
 const TIMEOUT_MS = 20_000;
@@ -27,7 +28,8 @@ interface Request {
   method?: "GET" | "POST";
   query?: Record<string, string | number | null | undefined> | undefined;
   body?: unknown;
-  timeoutMs?: number;
+  /** null for a stream, which may take as long as it likes. */
+  timeoutMs?: number | null;
   signal?: AbortSignal | undefined;
 }
 
@@ -66,6 +68,15 @@ export class ApiClient {
     return (await this.send(`/api/v1${path}`, { query, signal })).arrayBuffer();
   }
 
+  /**
+   * Server-sent events of a GET, until `signal` aborts. Resolves when the server ends the stream.
+   * Fetch and not EventSource, which cannot send the key.
+   */
+  async follow(path: string, signal: AbortSignal, onMessage: (message: SseMessage) => void): Promise<void> {
+    const response = await this.send(`/api/v1${path}`, { signal, timeoutMs: null });
+    if (response.body) await readMessages(response.body, onMessage, () => {});
+  }
+
   /** A short-lived stand-in for the key in a URL; null when this tab has no key to stand in for. */
   async ticket(): Promise<string | null> {
     if (this.access.key === null) return null;
@@ -81,19 +92,20 @@ export class ApiClient {
     const key = this.access.key;
     if (key !== null) headers.Authorization = `Bearer ${key}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
-    const deadline = AbortSignal.timeout(timeoutMs);
+    const deadline = timeoutMs === null ? null : AbortSignal.timeout(timeoutMs);
+    const signals = [signal, deadline].filter((each) => each !== undefined && each !== null);
     let response: Response;
     try {
       response = await fetch(path + queryString(query), {
         method,
         headers,
-        signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
+        signal: AbortSignal.any(signals),
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
     } catch (error) {
       if (signal?.aborted) throw error;
-      const detail = deadline.aborted
-        ? `The server gave no answer within ${timeoutMs / 1000} s.`
+      const detail = deadline?.aborted
+        ? `The server gave no answer within ${(timeoutMs ?? 0) / 1000} s.`
         : "The server cannot be reached.";
       throw new ApiError(0, "network", "No answer", detail);
     }

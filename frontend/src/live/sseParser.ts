@@ -60,3 +60,19 @@ export class SseParser {
     else this.onIdle(this.id);
   }
 }
+
+/** Feeds a body through a parser until it ends. Rejects when the network does. */
+export async function readMessages(
+  body: ReadableStream<Uint8Array>,
+  onMessage: (message: SseMessage) => void,
+  onIdle: (id: string) => void,
+): Promise<void> {
+  const parser = new SseParser(onMessage, onIdle);
+  const reader = body.getReader();
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    parser.feed(decoder.decode(value, { stream: true }));
+  }
+}

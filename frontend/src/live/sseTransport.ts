@@ -1,4 +1,4 @@
-import { type SseMessage, SseParser } from "./sseParser";
+import { readMessages, type SseMessage } from "./sseParser";
 import { asEvent, asSubscribed, type Connect, type TransportListener, textOf } from "./transport";
 
 /** What a lost network looks like on a WebSocket; both transports end in one vocabulary. */
@@ -32,7 +32,11 @@ export function sseTransport(
         });
         return;
       }
-      await pump(response.body, listener);
+      await readMessages(
+        response.body,
+        (message) => deliver(message, listener),
+        (id) => listener.onHeartbeat(id || null),
+      );
       if (!abort.signal.aborted)
         listener.onClosed({ code: ABNORMAL_CLOSURE, reason: "the stream ended", opened: true });
     };
@@ -42,20 +46,6 @@ export function sseTransport(
     });
     return { close: () => abort.abort() };
   };
-}
-
-async function pump(body: ReadableStream<Uint8Array>, listener: TransportListener): Promise<void> {
-  const parser = new SseParser(
-    (message) => deliver(message, listener),
-    (id) => listener.onHeartbeat(id || null),
-  );
-  const reader = body.getReader();
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    parser.feed(decoder.decode(value, { stream: true }));
-  }
 }
 
 function deliver(message: SseMessage, listener: TransportListener): void {

@@ -10,9 +10,10 @@ import { QueryView } from "../../ui/states";
 import { FilesTab } from "./filesTab";
 import { Frontmatter } from "./frontmatter";
 import { ToolsTab } from "./toolsTab";
+import { TraceTab } from "./traceTab";
 import { VersionsTab } from "./versionsTab";
 
-const TABS = ["details", "files", "versions", "tools"] as const;
+const TABS = ["details", "files", "versions", "tools", "trace"] as const;
 type Tab = (typeof TABS)[number];
 
 /** One skill in full, over the catalog. Where it stands is in the address, so it can be shared. */
@@ -95,6 +96,7 @@ function SkillBody({ skill }: { skill: SkillDetail }) {
         {tab === "files" && <FilesTab skill={skill} />}
         {tab === "versions" && <VersionsTab id={skill.id} activeVersion={skill.version} />}
         {tab === "tools" && <ToolsTab tools={skill.tools} />}
+        {tab === "trace" && <TraceTab id={skill.id} />}
       </div>
     </>
   );
