@@ -230,10 +230,8 @@ async def trouble(cluster: Cluster, fault: str, seconds: float) -> None:
         cluster.valkey.thaw()
         return
     until_s = monotonic_s() + seconds
-    acts = (
-        [FAULTS[name] for name in L2_FAULTS if name in FAULTS] + [_pause]
-        if fault == ALL
-        else [FAULTS.get(fault, _nothing)]
-    )
+    acts = [FAULTS.get(fault, _nothing)]
+    if fault == ALL:
+        acts = [*(FAULTS[name] for name in L2_FAULTS if name in FAULTS), _pause]
     while monotonic_s() < until_s:
         await random.choice(acts)(cluster)
