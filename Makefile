@@ -41,7 +41,7 @@ bench: bench-set ## Run the benchmarks; ARGS="-k cache" picks some
 	@$(BIN)/python -m pytest -m bench -s --timeout 1800 tests/bench $(ARGS)
 
 .PHONY: chaos
-chaos: dev-set ## Break real replicas and judge what clients saw; CHAOS_SECONDS, _REPLICAS, _FAULTS; ARGS=--usual
+chaos: dev-set ## Break real replicas and judge what clients saw; CHAOS_DATABASE, _SECONDS, _FAULTS; ARGS=--usual
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: lint

@@ -31,6 +31,7 @@ from services.ports import CatalogSnapshot, ChangeReader, ChangeSink, Position
 
 DELTA_S = 0.5
 REFRESH_TIMEOUT_S = 0.05
+SILENT_S = 0.15
 STALE_MAX_S = 60.0
 STRICT_TIMEOUT_S = 1.0
 # A tail that takes longer is given up and sent anew: over a dead connection its answer never comes.
@@ -83,6 +84,9 @@ class ChangeFeed:
         self._running: set[asyncio.Task[None]] = set()
         self.position = position
         self.horizon_s = clock()
+        # Until then the database counts as not answering, and nobody waits to see: a request that asks
+        # for a bound twice would wait twice, and all that come after it once more.
+        self._silent_until_s = self.horizon_s
 
     @property
     def applied(self) -> int:
@@ -151,9 +155,10 @@ class ChangeFeed:
         """Makes this replica as fresh as `level` asks, or says that it may not be.
 
         bounded: past the horizon this waits for a tail, at most `REFRESH_TIMEOUT_S`, then answers
-        stale; raises `Unavailable` once the database has not answered for `STALE_MAX_S`. session
-        and linearizable never answer stale: they raise `Unavailable` after `STRICT_TIMEOUT_S`. A
-        session that names a place of another history raises `Conflict`.
+        stale, for `SILENT_S` without waiting again; raises `Unavailable` once the database has not
+        answered for `STALE_MAX_S`. session and linearizable never answer stale: they raise
+        `Unavailable` after `STRICT_TIMEOUT_S`. A session that names a place of another history
+        raises `Conflict`.
         """
         if level.kind == "bounded":
             return await self._bounded()
@@ -226,7 +231,7 @@ class ChangeFeed:
 
     async def _bounded(self) -> Bound:
         stale = not self.is_fresh
-        if stale:
+        if stale and not self._is_silent():
             try:
                 async with asyncio.timeout(REFRESH_TIMEOUT_S), self._tailing:
                     # Of many that wait here, the first one's tail makes all of them fresh.
@@ -236,10 +241,16 @@ class ChangeFeed:
             except (TimeoutError, Unavailable):
                 # Answered from what is known, and labelled so, unless another's tail has just ended.
                 stale = not self.is_fresh
+                self._silent_until_s = self._clock() + SILENT_S
         behind_s = self._clock() - self.horizon_s
         if stale and behind_s > STALE_MAX_S:
             raise Unavailable("the database has not answered for too long to answer from memory")
         return Bound(self.applied, round(max(0.0, behind_s + DELTA_S), 3), stale)
+
+    def _is_silent(self) -> bool:
+        """Whether the database has just not answered, and there is still something to answer from."""
+        now_s = self._clock()
+        return now_s < self._silent_until_s and now_s - self.horizon_s <= STALE_MAX_S
 
     async def _catch_up(self) -> None:
         """For whoever holds `_tailing`."""

@@ -1,9 +1,9 @@
 """Real replica processes on one database and one Valkey, and what can be done to them."""
 
 import asyncio
-import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,17 +14,25 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from services.clock import monotonic_s
+from tests.support.postgres import PostgresServer
+from tests.support.restored import back_up, restore
 from tests.support.service import Service, command, environment
 from tests.support.valkey import ValkeyServer
 
 
 class Cluster:
-    """`start` and `close` it; `urls` are the replicas', one that is down included."""
+    """`start` and `close` it; `urls` are the replicas', one that is down included. On `postgres`, if given,
+    else on a file of SQLite."""
 
-    def __init__(self, folder: Path, replicas: int, *, usual: bool = False) -> None:
+    def __init__(
+        self, folder: Path, replicas: int, *, postgres: PostgresServer | None = None, usual: bool = False
+    ) -> None:
         self.folder = folder
         self.valkey = ValkeyServer(folder)
-        self.database_url = os.environ.get("SKILLWIRE_DATABASE_URL") or f"sqlite:///{folder}/skillwire.db"
+        self.postgres = postgres
+        self._file = folder / "skillwire.db"
+        self._lock: sqlite3.Connection | None = None
+        self.database_url = f"sqlite:///{self._file}" if postgres is None else postgres.url()
         self._usual = usual
         self._replicas: list[Service | None] = [None] * replicas
         self._seen: dict[str, list[bytes]] = {}
@@ -42,6 +50,7 @@ class Cluster:
 
     async def close(self) -> None:
         self.valkey.thaw()
+        self.thaw_database()
         for replica in self._replicas:
             if replica is not None:
                 replica.process.send_signal(signal.SIGCONT)
@@ -54,7 +63,7 @@ class Cluster:
         port = str(before.port if before is not None else 0)
         options = ("serve", "--port", port, "--skills", str(self.folder / "skills"), "--data", str(self.folder))
         words = [sys.executable, "-m", "tests.chaos.usual", port] if self._usual else command(*options)
-        settings = {"watch": "off", "embedder": "off", "redis_url": self.valkey.url}
+        settings = {"watch": "off", "embedder": "off", "redis_url": self.valkey.url, "cache_audit_one_in": "20"}
         process = subprocess.Popen(  # noqa: ASYNC220  # returns at once; `Service` wants this kind
             words,
             stdin=subprocess.DEVNULL,
@@ -75,6 +84,34 @@ class Cluster:
         replica = self._replicas[index]
         assert replica is not None
         await asyncio.to_thread(replica.stop, signal.SIGKILL)
+
+    def freeze_database(self) -> None:
+        """PostgreSQL answers nobody; SQLite takes nobody's writes."""
+        if self.postgres is not None:
+            self.postgres.freeze()
+        else:
+            self._lock = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=5)
+            self._lock.execute("BEGIN IMMEDIATE")
+
+    def thaw_database(self) -> None:
+        if self.postgres is not None:
+            self.postgres.thaw()
+        elif self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def back_up(self) -> None:
+        if self.postgres is not None:
+            self.postgres.back_up()
+        else:
+            back_up(self._file, self.folder / "backup.db")
+
+    def restore(self) -> None:
+        """Puts the backup back under the replicas' feet."""
+        if self.postgres is not None:
+            self.postgres.restore()
+        else:
+            restore(self._file, self.folder / "backup.db")
 
     def any(self) -> int:
         return random.randrange(len(self._replicas))
@@ -173,17 +210,28 @@ FAULTS: dict[str, Trouble] = {
     "replica killed": _restart_replica,
     "forge": partial(_poison, forge=True),
 }
+# Frozen from the beginning to the end.
+VALKEY_SILENT = "valkey silent"
 # Under these every read must be answered, and soon.
-L2_FAULTS = ("none", "flush", "links", "poison", "forge", "valkey frozen", "valkey killed")
+L2_FAULTS = ("none", "flush", "links", "poison", "forge", "valkey frozen", VALKEY_SILENT, "valkey killed")
 # The writer that dies right after its commit is the clients' business: they know what is being written.
 WRITER_DIES = "writer killed"
 ALL = "all"
-DEFAULT = (*FAULTS, WRITER_DIES, ALL)
+# The database's own, see `database.py`.
+DATABASE_FAULTS = ("db_frozen", "writer_paused", "restored")
+DEFAULT = (*FAULTS, VALKEY_SILENT, WRITER_DIES, *DATABASE_FAULTS, ALL)
 
 
 async def trouble(cluster: Cluster, fault: str, seconds: float) -> None:
     """Does the fault again and again; all that it stopped runs when this ends."""
+    if fault == VALKEY_SILENT:
+        cluster.valkey.freeze()
+        await asyncio.sleep(seconds)
+        cluster.valkey.thaw()
+        return
     until_s = monotonic_s() + seconds
-    acts = [FAULTS[name] for name in L2_FAULTS] + [_pause] if fault == ALL else [FAULTS.get(fault, _nothing)]
+    acts = [FAULTS.get(fault, _nothing)]
+    if fault == ALL:
+        acts = [*(FAULTS[name] for name in L2_FAULTS if name in FAULTS), _pause]
     while monotonic_s() < until_s:
         await random.choice(acts)(cluster)

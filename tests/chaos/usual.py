@@ -39,18 +39,21 @@ class UsualService:
         self._redis = redis.Redis.from_url(url, protocol=2, socket_timeout=0.5, decode_responses=True)
 
     async def read(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        tier, value = "l1", self._memory.get(name)
+        """The newest version, or whether the one that is named is it, each under a key of its own."""
+        name, version = request.path_params["name"], request.path_params.get("version")
+        key = name if version is None else f"{name}@{version}"
+        tier, value = "l1", self._memory.get(key)
         if value is None:
-            tier, value = "l2", await _tried(self._redis.get(_PREFIX + name))
+            tier, value = "l2", await _tried(self._redis.get(_PREFIX + key))
         if value is None:
             tier, skills = "l3", (await self._store.snapshot()).skills
             value = str(next(skill.last_version for skill in skills if skill.name == name))
-            await _tried(self._redis.set(_PREFIX + name, value, ex=_TTL_S))
-        self._memory[name] = value
+            await _tried(self._redis.set(_PREFIX + key, value, ex=_TTL_S))
+        self._memory[key] = value
         status = f'usual; detail="tier={tier}"'
         # What was cut short on the way is read as the number it now is, or as none.
-        return JSONResponse({"data": {"version": int(value or 0)}}, headers={"cache-status": status})
+        data = {"version": int(value or 0), "active": version is None or int(value or 0) <= int(version)}
+        return JSONResponse({"data": data}, headers={"cache-status": status})
 
     async def write(self, request: Request) -> Response:
         async with request.form() as form:
@@ -60,9 +63,10 @@ class UsualService:
                 text = archive.read("SKILL.md").decode()
         name = text.partition("name: ")[2].partition("\n")[0]
         (published,) = await self._store.publish([draft(name, text)])
-        self._memory.pop(name, None)
-        await _tried(self._redis.delete(_PREFIX + name))
-        await _tried(self._redis.publish(_CHANNEL, name))
+        for key in (name, f"{name}@{published.version - 1}"):
+            self._memory.pop(key, None)
+            await _tried(self._redis.delete(_PREFIX + key))
+            await _tried(self._redis.publish(_CHANNEL, key))
         data = {"version": published.version}
         return JSONResponse({"data": data}, 201, headers={"x-seq": str(published.seq)})
 
@@ -93,7 +97,9 @@ async def opened(app: Starlette) -> AsyncIterator[None]:
     service = UsualService(store, os.environ["SKILLWIRE_REDIS_URL"])
     app.routes.append(Route("/api/v1/skills", service.write, methods=["POST"]))
     app.routes.append(Route("/api/v1/skills", lambda _: Response(), methods=["GET"]))
+    app.routes.append(Route("/livez", lambda _: Response()))
     app.routes.append(Route("/api/v1/skills/{owner}/{name}", service.read))
+    app.routes.append(Route("/api/v1/skills/{owner}/{name}/versions/{version}", service.read))
     listening = asyncio.create_task(service.listen())
     yield
     listening.cancel()

@@ -69,7 +69,7 @@ async def publishing(data_dir: Path, url: str) -> AsyncIterator[int]:
     assert publisher.stdin is not None
     assert publisher.stdout is not None
     publisher.stdin.write(b"\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):  # an interpreter and all its imports, on a machine that is busy
         child = int(await publisher.stdout.readline())
     try:
         yield child

@@ -106,8 +106,8 @@ MUTANTS = (
     Mutant(
         "horizon never checked",
         _LOG,
-        "stale = not self.is_fresh\n        if stale:",
-        "stale = False\n        if stale:",
+        "stale = not self.is_fresh\n        if stale and",
+        "stale = False\n        if stale and",
     ),
     Mutant(
         "a tail that did not come makes fresh",

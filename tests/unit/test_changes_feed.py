@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from services.changes.log import DELTA_S, STALE_MAX_S, ChangeFeed
+from services.changes.log import DELTA_S, SILENT_S, STALE_MAX_S, ChangeFeed
 from services.failures import Unavailable
 from services.ports import ChangeReader, Position
 from tests.support.chaos import BrokenSink, LosingReader, TroubledReader
@@ -228,6 +228,24 @@ async def test_past_the_horizon_the_last_known_state_is_labelled_then_refused_th
     reader.gate.set()
     recovered = await feed.bound()
     assert (recovered.stale, recovered.asof, recovered.lag_s) == (False, 2, 0.0)
+
+
+async def test_a_database_that_has_just_not_answered_is_not_waited_for_again_at_once(
+    reader: TroubledReader, clock: StoppedClock, feed_of: FeedOf
+) -> None:
+    feed = feed_of(reader)
+    reader.failing = True
+    clock.now_s += DELTA_S
+    before = reader.tails
+    assert [(await feed.bound()).stale for _ in range(5)] == [True] * 5
+    assert reader.tails == before + 1
+    clock.now_s += SILENT_S
+    assert (await feed.bound()).stale
+    assert reader.tails == before + 2
+
+    reader.failing = False
+    await feed.tail()  # the feed's own, which goes on meanwhile
+    assert not (await feed.bound()).stale
 
 
 async def test_many_readers_past_the_horizon_share_one_tail(reader: TroubledReader, feed_of: FeedOf) -> None:
