@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-import jsonschema
 import msgspec
 
 from services.models import Diagnostic, Draft, FileEntry, Grade, ToolSpec, Visibility
 from services.skills import frontmatter
 from services.skills.manifest import build_manifest, digest_of
+from services.skills.tool_schema import problem_of
 
 FILES_MAX = 512
 PACKAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -32,6 +32,10 @@ DESCRIPTION_LENGTH_MAX = 1024
 TOOLS_JSON_BYTES_MAX = 64 * 1024
 DIAGNOSTICS_MAX = 100
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
+
+# What Windows takes for a device, with any ending, and the characters it allows in no name.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]|con(in|out)\$)(\..*)?", re.IGNORECASE)
+_NOT_ON_WINDOWS = frozenset('<>"|?*')
 
 # What editors and operating systems leave behind; never part of a package.
 _LITTER_DIRS = {".git", "__pycache__", ".svn", ".hg", "node_modules", ".idea", "__MACOSX"}
@@ -116,6 +120,8 @@ def path_problem(path: str) -> str | None:
         return "not a plain relative path"
     if any(part != part.strip() for part in parts):
         return "a name starts or ends with white space"
+    if not _NOT_ON_WINDOWS.isdisjoint(path) or any(_DEVICE.fullmatch(part) or part.endswith(".") for part in parts):
+        return "not a name that Windows can hold"
     return None
 
 
@@ -287,6 +293,8 @@ def _description_of(meta: dict[str, Any] | None, judge: _Judge) -> str:
 
 
 def _read_tools(files: dict[str, bytes], judge: _Judge) -> tuple[ToolSpec, ...]:
+    """A tool that is merely wrong is left out; one that would harm whoever evaluates its schema keeps the
+    package from being served (docs/decisions/0040-hostile-tools.md)."""
     data = files.get("tools.json")
     if data is None:
         return ()
@@ -295,16 +303,30 @@ def _read_tools(files: dict[str, bytes], judge: _Judge) -> tuple[ToolSpec, ...]:
         return ()
     try:
         declared = msgspec.json.decode(data, type=_ToolsFile).tools
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        judge.quarantine("tools.json is nested too deeply", "tools.json")
+        return ()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         judge.warn(f"tools.json is not valid: {error}", "tools.json", hint="no tool of this skill is callable")
         return ()
     tools: dict[str, ToolSpec] = {}
     for tool in declared:
-        if problem := _tool_problem(tool, files, tools):
-            judge.warn(f"the tool {tool.name!r} is left out: {problem}", "tools.json")
+        line = _line_of_tool(data, tool.name)
+        schemas = [schema for schema in (tool.input_schema, tool.output_schema) if schema is not None]
+        found = next(filter(None, map(problem_of, schemas)), None)
+        if found is not None and found.harmful:
+            judge.quarantine(f"the tool {tool.name[:80]!r} may not be declared: {found.message}", "tools.json", line)
+        elif problem := _tool_problem(tool, files, tools) or (found.message if found else None):
+            judge.warn(f"the tool {tool.name[:80]!r} is left out: {problem}", "tools.json", line)
         else:
             tools[tool.name] = tool
     return tuple(tools.values())
+
+
+def _line_of_tool(data: bytes, name: str) -> int | None:
+    """Where tools.json names the tool, as far as it is written plainly."""
+    found = re.search(rb'"name"\s*:\s*"' + re.escape(name.encode(errors="replace")) + rb'"', data)
+    return data.count(b"\n", 0, found.start()) + 1 if found else None
 
 
 class _ToolsFile(msgspec.Struct):
@@ -323,14 +345,6 @@ def _tool_problem(tool: ToolSpec, files: Mapping[str, bytes], known: Mapping[str
     if not (0 < tool.timeout_s <= 3600 and 0 < tool.memory_mb <= 16_384):
         return "timeout_s is within 0 to 3600, memory_mb within 1 to 16384"
     for schema in (tool.input_schema, tool.output_schema):
-        if schema is None:
-            continue
-        if schema.get("type") != "object":
+        if schema is not None and schema.get("type") != "object":
             return "schemas describe an object"
-        try:
-            jsonschema.Draft202012Validator.check_schema(schema)
-        except jsonschema.SchemaError as error:
-            return f"a schema is not valid: {error.message[:200]}"
-        except RecursionError:  # jsonschema needs some 20 frames a level
-            return "a schema is nested too deeply"
     return None
