@@ -54,17 +54,7 @@ class SchemaProblem(NamedTuple):
     harmful: bool = False
 
 
-_RENAMED = {
-    "ref": "$ref",
-    "dynamic_ref": "$dynamicRef",
-    "anchor": "$anchor",
-    "dynamic_anchor": "$dynamicAnchor",
-    "address": "$id",
-    "draft": "$schema",
-}
-
-
-class _Keywords(msgspec.Struct, rename=lambda name: _RENAMED.get(name, name)):
+class _Keywords(msgspec.Struct, rename="camel"):
     """The keywords whose value is no schema; their types are those of the metaschema."""
 
     type: _Type | Annotated[list[_Type], msgspec.Meta(min_length=1)] | msgspec.UnsetType = msgspec.UNSET
@@ -74,27 +64,27 @@ class _Keywords(msgspec.Struct, rename=lambda name: _RENAMED.get(name, name)):
     description: str = ""
     format: str = ""
     pattern: str = ""
-    ref: str = ""
-    dynamic_ref: str = ""
-    anchor: str = ""
-    dynamic_anchor: str = ""
-    address: str = ""
-    draft: str = ""
+    ref: str = msgspec.field(name="$ref", default="")
+    dynamic_ref: str = msgspec.field(name="$dynamicRef", default="")
+    anchor: str = msgspec.field(name="$anchor", default="")
+    dynamic_anchor: str = msgspec.field(name="$dynamicAnchor", default="")
+    address: str = msgspec.field(name="$id", default="")
+    draft: str = msgspec.field(name="$schema", default="")
     minimum: float = 0
     maximum: float = 0
-    exclusiveMinimum: float | bool = False  # noqa: N815  # draft 4 has a truth value here; the keyword's own name
-    exclusiveMaximum: float | bool = False  # noqa: N815
-    multipleOf: Annotated[float, msgspec.Meta(gt=0)] = 1  # noqa: N815
-    minLength: _Count = 0  # noqa: N815
-    maxLength: _Count = 0  # noqa: N815
-    minItems: _Count = 0  # noqa: N815
-    maxItems: _Count = 0  # noqa: N815
-    minContains: _Count = 0  # noqa: N815
-    maxContains: _Count = 0  # noqa: N815
-    minProperties: _Count = 0  # noqa: N815
-    maxProperties: _Count = 0  # noqa: N815
-    uniqueItems: bool = False  # noqa: N815
-    dependentRequired: dict[str, list[str]] = {}  # noqa: N815
+    exclusive_minimum: float | bool = False  # a truth value in draft 4
+    exclusive_maximum: float | bool = False
+    multiple_of: Annotated[float, msgspec.Meta(gt=0)] = 1
+    min_length: _Count = 0
+    max_length: _Count = 0
+    min_items: _Count = 0
+    max_items: _Count = 0
+    min_contains: _Count = 0
+    max_contains: _Count = 0
+    min_properties: _Count = 0
+    max_properties: _Count = 0
+    unique_items: bool = False
+    dependent_required: dict[str, list[str]] = {}
 
 
 def problem_of(schema: object) -> SchemaProblem | None:

@@ -22,9 +22,8 @@ BUDGET_MS, BUDGET_MB = 200, 50
 
 
 def test_refusals(tmp_path: Path) -> None:
-    print(
-        f"\n{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores; least time and most memory of {TRIES}"
-    )
+    print(f"\n{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores")
+    print(f"least time and most memory of {TRIES} tries")
     (tmp_path / "skills").mkdir()
     with running(tmp_path / "skills", tmp_path / "data") as service, httpx2.Client(base_url=service.url) as client:
         refusal(service, client, zip_of({"SKILL.md": skill_md("---")}))
