@@ -39,7 +39,10 @@ _NOT_ON_WINDOWS = frozenset('<>"|?*')
 
 # What editors and operating systems leave behind; never part of a package.
 _LITTER_DIRS = {".git", "__pycache__", ".svn", ".hg", "node_modules", ".idea", "__MACOSX"}
-_LITTER_FILE = re.compile(r"\.DS_Store|Thumbs\.db|.*~|\..*\.sw[a-z]|#.*#|\.#.*|4913|.*\.(tmp|part|crdownload)")
+_LITTER_FILE = re.compile(
+    r"\.DS_Store|Thumbs\.db|.*~|\..*\.sw[a-z]|#.*#|\.#.*|4913|.*\.(tmp|part|crdownload)"
+    r"|.*___jb_(tmp|old)___|\.goutputstream-\w+"
+)
 
 
 class Package(msgspec.Struct, frozen=True):
