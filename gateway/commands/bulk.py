@@ -71,7 +71,7 @@ class _Importer:
                 return _Outcome("refused", path, {"code": "invalid", "reason": "; ".join(reasons)})
             made = self._remote.publish(zip_of(package, name_of(root)), self._owner)
         except OSError as error:
-            return _Outcome("refused", path, {"code": "unreadable", "reason": str(error)})
+            return _Outcome("refused", path, {"code": "invalid", "reason": str(error)})
         except Refused as refusal:
             return _Outcome("refused", path, {"code": refusal.code, "reason": refusal.detail})
         except Unreachable as error:

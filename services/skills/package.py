@@ -28,6 +28,7 @@ PATH_DEPTH_MAX = 16
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 NAME_LENGTH_MAX = 64
 DESCRIPTION_LENGTH_MAX = 1024
+COMPATIBILITY_LENGTH_MAX = 500
 # Checking a schema costs about 180 us a property: this much JSON is a second and a half at the very worst.
 TOOLS_JSON_BYTES_MAX = 64 * 1024
 DIAGNOSTICS_MAX = 100
@@ -222,7 +223,8 @@ def _judged(files: dict[str, bytes], folder: str, judge: _Judge) -> Package:
         judge.quarantine("two files differ only in case or Unicode form", twin)
     source, meta, skill_md = _read_skill_md(files, judge)
     name = _name_of(meta, frontmatter.line_of(source, "name"), folder, judge)
-    description = _description_of(meta, judge)
+    description = _description_of(meta, source, judge)
+    _judge_optional(meta or {}, source, judge)
     tools = _read_tools(files, judge)
     manifest = build_manifest(files)
     return Package(
@@ -284,15 +286,65 @@ def _name_of(meta: dict[str, Any] | None, line: int | None, folder: str, judge: 
     return slug or None
 
 
-def _description_of(meta: dict[str, Any] | None, judge: _Judge) -> str:
+def _description_of(meta: dict[str, Any] | None, source: str, judge: _Judge) -> str:
     given = (meta or {}).get("description")
+    line = frontmatter.line_of(source, "description")
     if isinstance(given, str) and given.strip():
         if len(given) > DESCRIPTION_LENGTH_MAX:
-            judge.warn(f"the description is over {DESCRIPTION_LENGTH_MAX} characters", "SKILL.md", hint="shorten it")
+            judge.warn(
+                f"the description has {len(given)} characters; {DESCRIPTION_LENGTH_MAX} is the most",
+                "SKILL.md",
+                line,
+                "shorten it",
+            )
         return given.strip()
     if meta is not None:
-        judge.warn("there is no description", "SKILL.md", hint="say what the skill does and when to use it")
+        what = "there is no description" if given in (None, "") else "the description is not text"
+        judge.warn(what, "SKILL.md", line, "say what the skill does and when to use it")
     return ""
+
+
+def _judge_optional(meta: dict[str, Any], source: str, judge: _Judge) -> None:
+    """What the specification says of the fields that need not be there; other fields are anybody's own."""
+
+    def warn(field: str, message: str, hint: str) -> None:
+        judge.warn(message, "SKILL.md", frontmatter.line_of(source, field), hint)
+
+    for field in ("license", "allowed-tools"):
+        if field in meta and not isinstance(meta[field], str):
+            example = "Read Bash(git:*)" if field == "allowed-tools" else "Apache-2.0"
+            warn(field, f"{field} is {_kind(meta[field])}, not text", f"write it as one line, as `{field}: {example}`")
+    if "compatibility" in meta:
+        given = meta["compatibility"]
+        if not isinstance(given, str) or not 0 < len(given) <= COMPATIBILITY_LENGTH_MAX:
+            warn(
+                "compatibility",
+                f"compatibility is not text of 1 to {COMPATIBILITY_LENGTH_MAX} characters",
+                "name what the skill needs, in a sentence",
+            )
+    if "metadata" in meta:
+        given = meta["metadata"]
+        if not isinstance(given, dict):
+            warn("metadata", f"metadata is {_kind(given)}, not a mapping", "write `key: \"value\"` lines below it")
+        elif odd := [key for key, value in given.items() if not isinstance(value, str)]:
+            key, value = odd[0][:64], given[odd[0]]
+            hint = "write its value as one line of text" if isinstance(value, dict | list) else "put it in quotes"
+            warn("metadata", f"metadata maps {key!r} to {_kind(value)}; its values are text", hint)
+
+
+def _kind(value: Any) -> str:
+    """A frontmatter value's type, as people call it."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "a truth value"
+        case int() | float():
+            return "a number"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
 
 
 def _read_tools(files: dict[str, bytes], judge: _Judge) -> tuple[ToolSpec, ...]:

@@ -90,6 +90,40 @@ def test_a_missing_description_is_lenient(description: str) -> None:
     assert "description" in only(package).message
 
 
+@pytest.mark.parametrize(
+    ("field", "reason", "hint"),
+    [
+        ("license: [MIT]", "license is a list, not text", "license: Apache-2.0"),
+        ("allowed-tools:\n  - Read", "allowed-tools is a list, not text", "allowed-tools: Read Bash(git:*)"),
+        ("allowed-tools:", "allowed-tools is empty, not text", "one line"),
+        (f"compatibility: {'x' * 501}", "text of 1 to 500 characters", "in a sentence"),
+        ('compatibility: ""', "text of 1 to 500 characters", "in a sentence"),
+        ("metadata: 1.0", "metadata is a number, not a mapping", "lines below"),
+        ("metadata:\n  version: 1.0", "maps 'version' to a number", "quotes"),
+        ("metadata:\n  draft: true", "maps 'draft' to a truth value", "quotes"),
+        ("metadata:\n  tags: [a, b]", "maps 'tags' to a list", "one line of text"),
+        ("metadata:\n  needs: {a: b}", "maps 'needs' to a mapping", "one line of text"),
+    ],
+)
+def test_an_optional_field_that_is_not_as_specified_is_lenient_with_line_and_hint(
+    field: str, reason: str, hint: str
+) -> None:
+    package = from_files({"SKILL.md": f"---\nname: demo\ndescription: Does.\n{field}\n---\n".encode()}, "demo")
+    assert package.grade == "lenient"
+    found = only(package)
+    assert reason in found.message
+    assert hint in found.hint
+    assert found.line == 4
+
+
+def test_optional_fields_as_specified_are_strict() -> None:
+    fields = (
+        'license: Apache-2.0\ncompatibility: Needs git.\nallowed-tools: Read Bash(git:*)\nmetadata:\n  version: "1.0"\n'
+    )
+    package = from_files({"SKILL.md": f"---\nname: demo\ndescription: Does.\n{fields}own: [1]\n---\n".encode()}, "demo")
+    assert (package.grade, package.diagnostics) == ("strict", ())
+
+
 def test_empty_frontmatter_is_not_strict() -> None:
     package = from_files({"SKILL.md": b"---\n{}\n---\n"}, "demo")
     assert (package.grade, len(package.diagnostics)) == ("lenient", 2)
