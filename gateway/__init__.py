@@ -1,0 +1,3 @@
+from gateway.lean import defer
+
+defer("mcp", "mcp.server")

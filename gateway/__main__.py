@@ -12,12 +12,15 @@ class _Command(NamedTuple):
 
     module: str
     summary: str
+    attribute: str = ""
+    """Where it is not called as it is typed."""
 
 
 _COMMANDS = {
     "serve": _Command("gateway.commands.service", "Serve MCP, REST, WebSocket RPC, SSE and the dashboard."),
     "stdio": _Command("gateway.commands.service", "Speak MCP on stdin and stdout."),
-    "publish": _Command("gateway.commands.publish", "Publish a package (a folder or a zip) to a running service."),
+    "publish": _Command("gateway.commands.publish", "Publish a package (folder, zip, URL, git) to a running service."),
+    "import": _Command("gateway.commands.bulk", "Publish every package of a folder, with a report.", "import_"),
     "validate": _Command("gateway.commands.validate", "Judge packages, with line numbers and hints."),
 }
 
@@ -31,7 +34,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # the same
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(_COMMANDS[cmd_name].module), cmd_name)
+        module, _, attribute = _COMMANDS[cmd_name]
+        command = getattr(import_module(module), attribute or cmd_name)
         assert isinstance(command, click.Command)
         return command
 

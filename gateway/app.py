@@ -21,6 +21,7 @@ from gateway.routes.packages import packages_router
 from gateway.routes.probes import Draining, probes_router
 from gateway.routes.push import push_router, rpc_registry
 from gateway.routes.rest import rest_router
+from gateway.routes.uploads import uploads_router
 from services.failures import ServiceError
 
 # JSON bodies and multipart framing around the largest upload.
@@ -34,6 +35,7 @@ def create_app(
     app = FastAPI(title="Skillwire", version=replica.version, docs_url=None, redoc_url=None)
     app.include_router(probes_router(replica, draining))
     app.include_router(packages_router(replica))
+    app.include_router(uploads_router(replica))
     app.include_router(rest_router(replica, OPERATIONS))
     app.include_router(push_router(replica, rpc_registry(replica, OPERATIONS)))
     app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(mcp)))

@@ -24,6 +24,7 @@ from services.settings import Settings
 from services.skills.catalog import Catalog
 from services.skills.compiled import CompiledLists
 from services.skills.tools import ToolView
+from services.skills.uploads import Uploads
 from services.skills.view import CatalogView
 from services.skills.watcher import FolderWatcher
 from services.storage.invocations import InvocationLog
@@ -50,6 +51,7 @@ class Replica:
     tools: ToolView
     tool_lists: CompiledLists
     catalog: Catalog
+    uploads: Uploads
     cache: TieredCache
     memory: MemoryTier
     second: RedisTier | NoSecondTier

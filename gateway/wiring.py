@@ -51,6 +51,7 @@ from services.skills.catalog import Catalog
 from services.skills.compiled import CompiledLists
 from services.skills.scan import FolderScan
 from services.skills.tools import ToolView
+from services.skills.uploads import Uploads
 from services.skills.view import CatalogView
 from services.skills.watcher import FolderWatcher
 from services.storage.blobs_local import LocalBlobs
@@ -148,6 +149,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             tools=tools,
             tool_lists=tool_lists,
             catalog=catalog,
+            uploads=Uploads(blobs, settings.upload_bytes_max),
             cache=cache,
             memory=memory,
             second=second,

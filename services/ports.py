@@ -181,6 +181,10 @@ class IncidentStore(Protocol):
 class BlobStore(Protocol):
     """Content-addressed bytes; a key is the SHA-256 of the value in hex."""
 
+    async def has(self, sha256: str) -> bool:
+        """Whether it is there; one that is counts as touched."""
+        ...
+
     async def put_many(self, blobs: Mapping[str, bytes]) -> None:
         """Returns when all are durable. Blobs that exist are touched, not written."""
         ...

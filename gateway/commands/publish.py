@@ -1,54 +1,43 @@
-"""`skillwire publish`: a package from this machine to a running service."""
+"""`skillwire publish`: a package, from this machine or from elsewhere, to a running service."""
 
-import io
-import zipfile
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import closing
 
 import click
-import httpx2
 
-from services.skills.package import read_folder
+from gateway.commands.origins import zip_from
+from gateway.commands.remote import Refused, Remote
+from services.skills.uploads import PART_BYTES_MAX
 
-_TIMEOUT_S = 60.0
+
+def to_a_service(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every command that writes to a running service."""
+    command = click.option("--key", envvar="SKILLWIRE_KEY", help="An API key. [env: SKILLWIRE_KEY]")(command)
+    command = click.option("--owner", default="main", show_default=True, help="The owner to publish under.")(command)
+    return click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The service to publish to.")(
+        command
+    )
 
 
 @click.command()
-@click.argument("package", type=click.Path(exists=True, path_type=Path))
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The service to publish to.")
-@click.option("--owner", default="main", show_default=True, help="The owner to publish under.")
-@click.option("--key", envvar="SKILLWIRE_KEY", help="An API key. [env: SKILLWIRE_KEY]")
+@click.argument("package")
+@to_a_service
 @click.option("--if-match", "if_match", help="Only when this digest is the active one.")
-def publish(package: Path, url: str, owner: str, key: str | None, if_match: str | None) -> None:
-    """Publish a package (a folder or a zip) to a running service."""
-    data = zip_folder(package) if package.is_dir() else package.read_bytes()
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    if if_match:
-        headers["if-match"] = if_match
-    try:
-        answer = httpx2.post(
-            f"{url.rstrip('/')}/api/v1/skills",
-            files={"file": (f"{package.stem}.zip", data, "application/zip")},
-            data={"owner": owner},
-            headers=headers,
-            timeout=_TIMEOUT_S,
-        )
-        body = answer.json()
-    except (httpx2.HTTPError, ValueError) as error:
-        raise click.ClickException(
-            f"{url} does not answer as Skillwire does: {error}; is `skillwire serve` running?"
-        ) from error
-    if not answer.is_success:
-        raise click.ClickException(f"{body.get('detail', answer.text)} ({body.get('code', answer.status_code)})")
-    made = body["data"]
-    word = "published" if made["changed"] else "already active:"
-    click.echo(f"{word} {made['id']} version {made['version']} {made['digest']}")
+@click.option("--allow-private", is_flag=True, help="PACKAGE may be a URL on this machine or a private network.")
+def publish(package: str, url: str, owner: str, key: str | None, if_match: str | None, allow_private: bool) -> None:
+    """Publish a package to a running service.
 
-
-def zip_folder(folder: Path) -> bytes:
-    """The package as a zip, without what editors and systems leave behind."""
-    buffer = io.BytesIO()
-    package = read_folder(folder)
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, content in sorted(package.files.items()):
-            archive.writestr(f"{folder.resolve().name}/{path}", content)
-    return buffer.getvalue()
+    PACKAGE is a folder, a zip, the http(s) URL of a zip, or a git repository:
+    git+https://HOST/REPOSITORY[@REF][#subdir=FOLDER].
+    """
+    data = zip_from(package, allow_private=allow_private)
+    with (
+        closing(Remote(url, key)) as remote,
+        click.progressbar(length=len(data), label="uploading", hidden=len(data) <= PART_BYTES_MAX) as bar,
+    ):
+        try:
+            made = remote.publish(data, owner, if_match, bar.update)
+        except Refused as refusal:
+            raise click.ClickException(str(refusal)) from refusal
+    word = "published" if made.changed else "already active:"
+    click.echo(f"{word} {made.id} version {made.version} {made.digest}")

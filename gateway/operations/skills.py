@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hashlib
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from pydantic import Field
@@ -26,6 +26,7 @@ from services.cache.space import Space
 from services.failures import Invalid
 from services.models import OWNER_PATTERN, FileEntry, Published, Skill, Version
 from services.skills.catalog import served_file
+from services.skills.uploads import PARTS_MAX
 from services.skills.view import summary
 
 # Details are made from the view, in less time than a round trip to Redis takes.
@@ -45,6 +46,15 @@ class ListSkills(Params):
 
 class Publish(Params):
     zip: str = Field(description="The package as a zip file, in base64.")
+    owner: str = Field("main", pattern=OWNER_PATTERN)
+    activate: bool = True
+    if_match: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The digest to replace.")
+
+
+class PublishUpload(Params):
+    parts: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(
+        min_length=1, max_length=PARTS_MAX, description="The SHA-256 of each part of the zip, in order."
+    )
     owner: str = Field("main", pattern=OWNER_PATTERN)
     activate: bool = True
     if_match: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The digest to replace.")
@@ -206,6 +216,11 @@ async def publish(context: Context, params: Publish) -> Reply:
     return await publish_zip(context, data, params.owner, params.activate, params.if_match)
 
 
+async def publish_upload(context: Context, params: PublishUpload) -> Reply:
+    data = await context.replica.uploads.join(params.parts)
+    return await publish_zip(context, data, params.owner, params.activate, params.if_match)
+
+
 async def publish_zip(context: Context, data: bytes, owner: str, activate: bool, if_match: str | None) -> Reply:
     published = await context.replica.catalog.publish_zip(
         data, owner=owner, created_by=context.principal.id, activate=activate, if_match=if_match
@@ -272,6 +287,14 @@ OPERATIONS = (
         read_file,
     ),
     Operation("publish", "Publish a package as a new version.", "publish", None, Publish, publish),
+    Operation(
+        "publish_upload",
+        "Publish a package whose parts were sent before.",
+        "publish",
+        ("POST", "/uploads"),
+        PublishUpload,
+        publish_upload,
+    ),
     Operation(
         "rollback",
         "Make a version the active one.",

@@ -1,12 +1,12 @@
 """Arguments and results against a tool's declared schemas.
 
-A schema comes from whoever published the skill and is evaluated in the service's own process,
-so it may neither reach out nor stall it: references stay inside the schema, and a `pattern`
-must be one that a backtracking matcher gets through quickly.
+What a schema may say is judged in `services/skills/tool_schema.py`, the same way at publish and
+here: versions of before that rule are stored too. What cannot be judged from the schema alone,
+how often it is applied to one value, is counted here.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cachetools
@@ -14,22 +14,26 @@ import jsonschema
 from jsonschema.protocols import Validator
 
 from services.failures import Invalid
+from services.skills.tool_schema import problem_of
 
 _VALIDATORS_MAX = 1024
-# With at most 3 unbounded repetitions, none inside another, a match over n characters takes at
-# most about n**4 / 24 steps: 256 characters stay in the low milliseconds in practice.
-_REPETITIONS_MAX = 3
 _MATCHED_CHARS_MAX = 256
-_CLASS_OR_ESCAPE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
-_REPETITION = re.compile(r"[*+]|\{\d*,\d*\}|\{\d+\}")
-_GROUP_REPEATED = re.compile(r"\)\s*(?:[*+]|\{)")
+# A reference may double the work at every level of a value. This many take about 0.1 s.
+_REFERENCES_MAX = 5_000
+_Keyword = Callable[[Any, Any, Any, dict[str, Any]], Iterator[jsonschema.ValidationError]]
+_DRAFTS = (
+    jsonschema.Draft4Validator,
+    jsonschema.Draft6Validator,
+    jsonschema.Draft7Validator,
+    jsonschema.Draft201909Validator,
+)
 
 
 class ToolSchemas:
     """Compiled validators by (digest, tool, direction), the least recently used dropped first."""
 
     def __init__(self) -> None:
-        self._compiled: cachetools.LRUCache[tuple[str, str, str], Validator] = cachetools.LRUCache(_VALIDATORS_MAX)
+        self._compiled: cachetools.LRUCache[tuple[str, str, str], _Compiled] = cachetools.LRUCache(_VALIDATORS_MAX)
 
     def problem(self, digest: str, tool: str, direction: str, schema: dict[str, Any], value: Any) -> str | None:
         """What does not fit and where (`$.items[2].price: ...`), or None.
@@ -37,55 +41,49 @@ class ToolSchemas:
         Raises `Invalid` (`bad_schema`) for a schema that may not be evaluated here.
         """
         key = (digest, tool, direction)
-        validator = self._compiled.get(key)
-        if validator is None:
-            validator = self._compiled[key] = _compile(schema)
+        compiled = self._compiled.get(key)
+        if compiled is None:
+            compiled = self._compiled[key] = _Compiled(schema)
+        return compiled.problem(value)
+
+
+class _Compiled:
+    """One schema's validator. Raises `Invalid` for a schema that may not be evaluated here."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        if problem := problem_of(schema):
+            raise Invalid(problem.message, code="bad_schema")
+        draft = str(schema.get("$schema", "")).rstrip("#")
+        known = (kind for kind in _DRAFTS if kind.META_SCHEMA.get("$schema", "").rstrip("#") == draft)
+        kind = next(known, jsonschema.Draft202012Validator)
+        keywords: dict[str, _Keyword] = {"pattern": _bounded_pattern}
+        for word in ("$ref", "$dynamicRef"):
+            if word in kind.VALIDATORS:
+                keywords[word] = self._counted(kind.VALIDATORS[word])
+        extended = jsonschema.validators.extend(kind, keywords)  # type: ignore[no-untyped-call]  # no stub
+        self._validator: Validator = extended(schema)
+        self._references_left = 0
+
+    def problem(self, value: Any) -> str | None:
+        self._references_left = _REFERENCES_MAX
         try:
-            error = next(iter(validator.iter_errors(value)), None)
+            error = next(iter(self._validator.iter_errors(value)), None)
         except RecursionError as failure:
             raise Invalid("the schema refers to itself without end", code="bad_schema") from failure
         return None if error is None else f"{error.json_path}: {error.message[:500]}"
 
+    def _counted(self, follow: _Keyword) -> _Keyword:
+        def counted(
+            validator: Validator, reference: Any, instance: Any, schema: dict[str, Any]
+        ) -> Iterator[jsonschema.ValidationError]:
+            self._references_left -= 1
+            if self._references_left < 0:
+                raise Invalid(
+                    f"the schema follows more than {_REFERENCES_MAX} references for this value", code="bad_schema"
+                )
+            yield from follow(validator, reference, instance, schema)
 
-def _compile(schema: dict[str, Any]) -> Validator:
-    for keyword, value in _keywords(schema):
-        if keyword in ("$ref", "$dynamicRef") and not (isinstance(value, str) and value.startswith("#")):
-            raise Invalid(f"a schema may refer to itself alone, not to {value!r}", code="bad_schema")
-        if keyword == "pattern" and isinstance(value, str):
-            _check_pattern(value)
-        if keyword == "patternProperties":
-            raise Invalid("patternProperties is not evaluated here; list the properties", code="bad_schema")
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise Invalid(f"the schema is not valid: {error.message}", code="bad_schema") from error
-    bounded = jsonschema.validators.extend(kind, {"pattern": _bounded_pattern})  # type: ignore[no-untyped-call]  # no stub
-    return bounded(schema)  # type: ignore[no-any-return]  # the stubs call it Any
-
-
-def _keywords(node: Any) -> Iterator[tuple[str, Any]]:
-    waiting = [node]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, dict):
-            yield from current.items()
-            waiting += current.values()
-        elif isinstance(current, list):
-            waiting += current
-
-
-def _check_pattern(pattern: str) -> None:
-    plain = _CLASS_OR_ESCAPE.sub("x", pattern)
-    if len(_REPETITION.findall(plain)) > _REPETITIONS_MAX or _GROUP_REPEATED.search(plain):
-        raise Invalid(
-            f"the pattern {pattern!r} may take too long: at most {_REPETITIONS_MAX} repetitions, none of a group",
-            code="bad_schema",
-        )
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise Invalid(f"the pattern {pattern!r} is not valid: {error}", code="bad_schema") from error
+        return counted
 
 
 def _bounded_pattern(

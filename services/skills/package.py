@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-import jsonschema
 import msgspec
 
 from services.models import Diagnostic, Draft, FileEntry, Grade, ToolSpec, Visibility
 from services.skills import frontmatter
 from services.skills.manifest import build_manifest, digest_of
+from services.skills.tool_schema import problem_of
 
 FILES_MAX = 512
 PACKAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -28,14 +28,22 @@ PATH_DEPTH_MAX = 16
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 NAME_LENGTH_MAX = 64
 DESCRIPTION_LENGTH_MAX = 1024
+COMPATIBILITY_LENGTH_MAX = 500
 # Checking a schema costs about 180 us a property: this much JSON is a second and a half at the very worst.
 TOOLS_JSON_BYTES_MAX = 64 * 1024
 DIAGNOSTICS_MAX = 100
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
+# What Windows takes for a device, with any ending, and the characters it allows in no name.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]|con(in|out)\$)(\..*)?", re.IGNORECASE)
+_NOT_ON_WINDOWS = frozenset('<>"|?*')
+
 # What editors and operating systems leave behind; never part of a package.
 _LITTER_DIRS = {".git", "__pycache__", ".svn", ".hg", "node_modules", ".idea", "__MACOSX"}
-_LITTER_FILE = re.compile(r"\.DS_Store|Thumbs\.db|.*~|\..*\.sw[a-z]|#.*#|\.#.*|4913|.*\.(tmp|part|crdownload)")
+_LITTER_FILE = re.compile(
+    r"\.DS_Store|Thumbs\.db|.*~|\..*\.sw[a-z]|#.*#|\.#.*|4913|.*\.(tmp|part|crdownload)"
+    r"|.*___jb_(tmp|old)___|\.goutputstream-\w+"
+)
 
 
 class Package(msgspec.Struct, frozen=True):
@@ -116,6 +124,8 @@ def path_problem(path: str) -> str | None:
         return "not a plain relative path"
     if any(part != part.strip() for part in parts):
         return "a name starts or ends with white space"
+    if not _NOT_ON_WINDOWS.isdisjoint(path) or any(_DEVICE.fullmatch(part) or part.endswith(".") for part in parts):
+        return "not a name that Windows can hold"
     return None
 
 
@@ -213,7 +223,8 @@ def _judged(files: dict[str, bytes], folder: str, judge: _Judge) -> Package:
         judge.quarantine("two files differ only in case or Unicode form", twin)
     source, meta, skill_md = _read_skill_md(files, judge)
     name = _name_of(meta, frontmatter.line_of(source, "name"), folder, judge)
-    description = _description_of(meta, judge)
+    description = _description_of(meta, source, judge)
+    _judge_optional(meta or {}, source, judge)
     tools = _read_tools(files, judge)
     manifest = build_manifest(files)
     return Package(
@@ -275,18 +286,70 @@ def _name_of(meta: dict[str, Any] | None, line: int | None, folder: str, judge: 
     return slug or None
 
 
-def _description_of(meta: dict[str, Any] | None, judge: _Judge) -> str:
+def _description_of(meta: dict[str, Any] | None, source: str, judge: _Judge) -> str:
     given = (meta or {}).get("description")
+    line = frontmatter.line_of(source, "description")
     if isinstance(given, str) and given.strip():
         if len(given) > DESCRIPTION_LENGTH_MAX:
-            judge.warn(f"the description is over {DESCRIPTION_LENGTH_MAX} characters", "SKILL.md", hint="shorten it")
+            judge.warn(
+                f"the description has {len(given)} characters; {DESCRIPTION_LENGTH_MAX} is the most",
+                "SKILL.md",
+                line,
+                "shorten it",
+            )
         return given.strip()
     if meta is not None:
-        judge.warn("there is no description", "SKILL.md", hint="say what the skill does and when to use it")
+        what = "there is no description" if given in (None, "") else "the description is not text"
+        judge.warn(what, "SKILL.md", line, "say what the skill does and when to use it")
     return ""
 
 
+def _judge_optional(meta: dict[str, Any], source: str, judge: _Judge) -> None:
+    """What the specification says of the fields that need not be there; other fields are anybody's own."""
+
+    def warn(field: str, message: str, hint: str) -> None:
+        judge.warn(message, "SKILL.md", frontmatter.line_of(source, field), hint)
+
+    for field in ("license", "allowed-tools"):
+        if field in meta and not isinstance(meta[field], str):
+            example = "Read Bash(git:*)" if field == "allowed-tools" else "Apache-2.0"
+            warn(field, f"{field} is {_kind(meta[field])}, not text", f"write it as one line, as `{field}: {example}`")
+    if "compatibility" in meta:
+        given = meta["compatibility"]
+        if not isinstance(given, str) or not 0 < len(given) <= COMPATIBILITY_LENGTH_MAX:
+            warn(
+                "compatibility",
+                f"compatibility is not text of 1 to {COMPATIBILITY_LENGTH_MAX} characters",
+                "name what the skill needs, in a sentence",
+            )
+    if "metadata" in meta:
+        given = meta["metadata"]
+        if not isinstance(given, dict):
+            warn("metadata", f"metadata is {_kind(given)}, not a mapping", "write `key: \"value\"` lines below it")
+        elif odd := [key for key, value in given.items() if not isinstance(value, str)]:
+            key, value = odd[0][:64], given[odd[0]]
+            hint = "write its value as one line of text" if isinstance(value, dict | list) else "put it in quotes"
+            warn("metadata", f"metadata maps {key!r} to {_kind(value)}; its values are text", hint)
+
+
+def _kind(value: Any) -> str:
+    """A frontmatter value's type, as people call it."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "a truth value"
+        case int() | float():
+            return "a number"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
 def _read_tools(files: dict[str, bytes], judge: _Judge) -> tuple[ToolSpec, ...]:
+    """A tool that is merely wrong is left out; one that would harm whoever evaluates its schema keeps the
+    package from being served (docs/decisions/0040-hostile-tools.md)."""
     data = files.get("tools.json")
     if data is None:
         return ()
@@ -295,16 +358,30 @@ def _read_tools(files: dict[str, bytes], judge: _Judge) -> tuple[ToolSpec, ...]:
         return ()
     try:
         declared = msgspec.json.decode(data, type=_ToolsFile).tools
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        judge.quarantine("tools.json is nested too deeply", "tools.json")
+        return ()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         judge.warn(f"tools.json is not valid: {error}", "tools.json", hint="no tool of this skill is callable")
         return ()
     tools: dict[str, ToolSpec] = {}
     for tool in declared:
-        if problem := _tool_problem(tool, files, tools):
-            judge.warn(f"the tool {tool.name!r} is left out: {problem}", "tools.json")
+        line = _line_of_tool(data, tool.name)
+        schemas = [schema for schema in (tool.input_schema, tool.output_schema) if schema is not None]
+        found = next(filter(None, map(problem_of, schemas)), None)
+        if found is not None and found.harmful:
+            judge.quarantine(f"the tool {tool.name[:80]!r} may not be declared: {found.message}", "tools.json", line)
+        elif problem := _tool_problem(tool, files, tools) or (found.message if found else None):
+            judge.warn(f"the tool {tool.name[:80]!r} is left out: {problem}", "tools.json", line)
         else:
             tools[tool.name] = tool
     return tuple(tools.values())
+
+
+def _line_of_tool(data: bytes, name: str) -> int | None:
+    """Where tools.json names the tool, as far as it is written plainly."""
+    found = re.search(rb'"name"\s*:\s*"' + re.escape(name.encode(errors="replace")) + rb'"', data)
+    return data.count(b"\n", 0, found.start()) + 1 if found else None
 
 
 class _ToolsFile(msgspec.Struct):
@@ -323,14 +400,6 @@ def _tool_problem(tool: ToolSpec, files: Mapping[str, bytes], known: Mapping[str
     if not (0 < tool.timeout_s <= 3600 and 0 < tool.memory_mb <= 16_384):
         return "timeout_s is within 0 to 3600, memory_mb within 1 to 16384"
     for schema in (tool.input_schema, tool.output_schema):
-        if schema is None:
-            continue
-        if schema.get("type") != "object":
+        if schema is not None and schema.get("type") != "object":
             return "schemas describe an object"
-        try:
-            jsonschema.Draft202012Validator.check_schema(schema)
-        except jsonschema.SchemaError as error:
-            return f"a schema is not valid: {error.message[:200]}"
-        except RecursionError:  # jsonschema needs some 20 frames a level
-            return "a schema is nested too deeply"
     return None

@@ -1,8 +1,8 @@
 """Watching a folder of skills: a saved file becomes a version.
 
 Operating system events come through watchfiles, or polling where there are none (network
-disks). An edit is taken once nothing moved for `EDIT_QUIET_MS`; a folder that is new waits for
-`NEW_QUIET_S`, because it is usually still being copied; a vanished one for `GONE_QUIET_S`,
+disks). An edit is taken once nothing moved for `EDIT_QUIET_S`, after `EDIT_WAIT_MAX_S` at the latest; a
+folder that is new waits for `NEW_QUIET_S`, because it is usually still being copied; a vanished one for `GONE_QUIET_S`,
 because editors and git remove and rewrite. Of several replicas on one store, the one that holds
 the lease of the source scans.
 """
@@ -23,10 +23,14 @@ from services.skills.package import find_roots, is_litter
 from services.skills.polling import poll
 from services.skills.scan import FolderScan
 
-EDIT_QUIET_MS = 30
+EDIT_QUIET_S = 0.03
+EDIT_WAIT_MAX_S = 0.2
 NEW_QUIET_S = 0.3
 GONE_QUIET_S = 2.0
-_EDIT_WAIT_MAX_MS = 200
+# watchfiles looks this often and hands out events once a look found no further ones: they are between
+# one and two looks old then. Its own quiet time would be a multiple of its step, 30 to 60 ms for 30.
+_LOOK_MS = 10
+_HAND_OUT_MAX_MS = 40
 _POLL_S = 0.5
 _LEASE_S = 10.0
 _RENEW_S = 3.0
@@ -53,6 +57,8 @@ class FolderWatcher:
         self._polling = polling
         self._clock = clock
         self._due: dict[str, float] = {}
+        # Since when each package that is due has been touched.
+        self._touched: dict[str, float] = {}
         self._dirty = asyncio.Event()
         self._scanning = asyncio.Lock()  # a scan takes one call at a time
         self._resolved = scan.root
@@ -143,8 +149,8 @@ class FolderWatcher:
         async for changes in watchfiles.awatch(
             self._resolved,
             watch_filter=lambda _, path: self._is_ours(Path(path)),
-            step=EDIT_QUIET_MS,
-            debounce=_EDIT_WAIT_MAX_MS,
+            step=_LOOK_MS,
+            debounce=_HAND_OUT_MAX_MS,
         ):
             yield [Path(path) for _, path in changes]
 
@@ -165,13 +171,16 @@ class FolderWatcher:
             # One event says that a folder was moved away, none that its packages went with it.
             touched.update(root / path for path in self._scan.known_under(changed.relative_to(root).as_posix()))
         now = self._clock()
+        quiet_s = 0.0 if self._polling else EDIT_QUIET_S - _LOOK_MS / 1000
         due: dict[str, float] = {}
         for folder in touched:
             if folder == root or not folder.is_relative_to(root):
                 continue
             path = folder.relative_to(root).as_posix()
             if self._scan.knows(path):
-                due[path] = now if self._scan.holds(path) else now + GONE_QUIET_S
+                # Whatever is written without a pause is taken all the same, as it is by then.
+                latest = self._touched.setdefault(path, now) + EDIT_WAIT_MAX_S
+                due[path] = min(now + quiet_s, latest) if self._scan.holds(path) else now + GONE_QUIET_S
             elif folder.is_dir() or folder.parent == root:
                 due[path] = now + NEW_QUIET_S
         return due
@@ -190,6 +199,7 @@ class FolderWatcher:
             due = [path for path, at in self._due.items() if at <= now]
             for path in due:
                 del self._due[path]
+                self._touched.pop(path, None)
             if due:
                 async with self._scanning:
                     with metrics.scan_seconds.time():

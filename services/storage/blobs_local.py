@@ -48,6 +48,9 @@ class LocalBlobs:
         if errors:
             raise errors[0]
 
+    async def has(self, sha256: str) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._touch, sha256)
+
     async def get(self, sha256: str) -> bytes:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, sha256)
 
@@ -60,6 +63,16 @@ class LocalBlobs:
 
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256
+
+    def _touch(self, sha256: str) -> bool:
+        """False when it is not there."""
+        try:
+            os.utime(self._path(sha256))  # kept alive: the sweeper goes by age
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise Unavailable(f"the blob {sha256} cannot be touched: {error}") from error
+        return True
 
     def _put_share(self, share: list[tuple[str, bytes]]) -> None:
         folders: set[Path] = set()

@@ -42,6 +42,12 @@ class TableBlobs:
             async with self._database.writing() as connection:
                 await connection.execute(self._database.insert(table).values(rows).on_conflict_do_nothing())
 
+    async def has(self, sha256: str) -> bool:
+        table = schema.blobs
+        touched = update(table).where(table.c.sha256 == sha256).values(touched_at=self._database.clock_s)
+        async with self._database.writing() as connection:
+            return (await connection.execute(touched)).rowcount == 1
+
     async def get(self, sha256: str) -> bytes:
         return (await self._read([sha256]))[sha256]
 

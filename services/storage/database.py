@@ -78,7 +78,7 @@ async def prepare_tables(connection: AsyncConnection, insert: Callable[[Table], 
 
 
 def replacing(insert: Any, table: Table) -> Any:
-    """Completes an INSERT to one that replaces the row of the same primary key."""
+    """Completes an INSERT to one that replaces the row of the same primary key. Costs a millisecond."""
     keys = {column.name for column in table.primary_key}
     return insert.on_conflict_do_update(
         index_elements=sorted(keys),

@@ -147,6 +147,8 @@ class SqlStore:
         }
 
     async def note(self, entries: Sequence[LedgerEntry]) -> None:
+        if not entries:
+            return
         table = schema.ledger
         last = {(entry.source, entry.path): entry for entry in entries}
         kept = [ledger_row(entry) for entry in last.values() if entry.digest or entry.diagnostics]

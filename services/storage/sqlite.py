@@ -4,25 +4,44 @@ WAL mode with `synchronous=FULL`: a commit that was answered survives a power cu
 `BEGIN IMMEDIATE`, one at a time in this process and, by SQLite's own lock, one at a time among
 all replicas of the machine; reads never wait for them. A plan is read for, made and written
 under that lock, so what it assumes cannot change meanwhile.
+
+A plan's transaction runs on a thread of its own from its first statement to its commit. Through
+the asynchronous driver every statement goes there and back three times, some forty hops a
+publish, which on a busy machine take longer than the disk does.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Table, bindparam, event, insert, literal_column, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    insert,
+    literal_column,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from services.failures import Unavailable
 from services.storage import schema
 from services.storage.database import Answer, PlanFor, prepare_tables, replacing
 from services.storage.plan import NAMESPACE, WritePlan
+
+T = TypeVar("T")
 
 # How long a writer waits for another replica's write before it gives up.
 _LOCK_WAIT_MS = 5000
@@ -44,8 +63,17 @@ class SqliteDatabase:
         async_url = url.set(drivername="sqlite+aiosqlite")
         self.reads = create_async_engine(async_url, pool_size=4)
         self.writes = create_async_engine(async_url, pool_size=1, max_overflow=0)
-        _begin_with(self.reads, "BEGIN")
-        _begin_with(self.writes, "BEGIN IMMEDIATE")
+        # A single statement has a snapshot of its own: neither a BEGIN before it nor a ROLLBACK after.
+        self._tails = create_async_engine(async_url, pool_size=1, pool_reset_on_return=None)
+        self._plans = create_engine(
+            url.set(drivername="sqlite"), pool_size=1, max_overflow=0, connect_args={"check_same_thread": False}
+        )
+        for engine in (self.reads.sync_engine, self.writes.sync_engine, self._tails.sync_engine, self._plans):
+            _set_up(engine)
+        _begin_with(self.reads.sync_engine, "BEGIN")
+        for engine in (self.writes.sync_engine, self._plans):
+            _begin_with(engine, "BEGIN IMMEDIATE")
+        self._planner = ThreadPoolExecutor(1, thread_name_prefix="sqlite plans")
         self._writer = asyncio.Lock()
 
     async def prepare(self) -> str:
@@ -61,7 +89,11 @@ class SqliteDatabase:
             async with self.reads.connect() as connection:
                 yield connection
 
-    tailing = reading
+    @asynccontextmanager
+    async def tailing(self) -> AsyncIterator[AsyncConnection]:
+        with _answering():
+            async with self._tails.connect() as connection:
+                yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -71,15 +103,62 @@ class SqliteDatabase:
                 yield connection
 
     async def commit(self, plan_for: PlanFor[Answer]) -> Answer:
-        async with self.writing() as connection:
+        async with self._writer:
+            committing = asyncio.get_running_loop().run_in_executor(self._planner, self._committed, plan_for)
+            try:
+                return await asyncio.shield(committing)
+            except asyncio.CancelledError:
+                # It may be committed by now; the lock is not given on while that is open.
+                await asyncio.wait([committing])
+                raise
+
+    def _committed(self, plan_for: PlanFor[Answer]) -> Answer:
+        async def transaction(connection: AsyncConnection) -> Answer:
             plan, answer = await plan_for(connection)
             await _write(connection, plan)
-        return answer
+            return answer
+
+        with _answering(), self._plans.begin() as connection:
+            return _run(transaction(cast(AsyncConnection, _AtOnce(connection))))
 
     async def close(self) -> None:
         async with self._writer:
+            await asyncio.to_thread(self._planner.shutdown)
+            self._plans.dispose()
             await self.writes.dispose()
+        await self._tails.dispose()
         await self.reads.dispose()
+
+
+class _AtOnce:
+    """What a plan uses of an `AsyncConnection`; every call is done when it returns."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, statement: Any, parameters: Any = None) -> Any:
+        return self._connection.execute(statement, parameters)
+
+    async def scalar(self, statement: Any, parameters: Any = None) -> Any:
+        return self._connection.scalar(statement, parameters)
+
+    async def scalars(self, statement: Any, parameters: Any = None) -> Any:
+        return self._connection.scalars(statement, parameters)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that awaits nothing but an `_AtOnce`, and therefore never pauses."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return cast(T, end.value)
+    work.close()
+    raise AssertionError("a plan awaits its connection alone")
+
+
+@cache
+def _replacing(table: Table) -> Any:
+    return replacing(sqlite_insert(table), table)
 
 
 async def _write(connection: AsyncConnection, plan: WritePlan) -> None:
@@ -97,7 +176,7 @@ async def _write(connection: AsyncConnection, plan: WritePlan) -> None:
         (schema.streams, plan.stream_rows()),
     ):
         if rows:
-            await connection.execute(replacing(sqlite_insert(table), table), rows)
+            await connection.execute(_replacing(table), rows)
     if plan.levels:
         table = schema.incidents
         await connection.execute(
@@ -129,10 +208,10 @@ def _answering() -> Iterator[None]:
         raise Unavailable(f"the database does not answer: {error.orig}") from error
 
 
-def _begin_with(engine: AsyncEngine, statement: str) -> None:
+def _set_up(engine: Engine) -> None:
     """Makes the driver leave transactions to us: its own would start one only at the first write."""
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -141,6 +220,8 @@ def _begin_with(engine: AsyncEngine, statement: str) -> None:
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+
+def _begin_with(engine: Engine, statement: str) -> None:
+    @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
         connection.exec_driver_sql(statement)

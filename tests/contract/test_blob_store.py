@@ -184,6 +184,15 @@ async def test_a_blob_that_exists_is_touched_so_that_age_counts_from_the_last_us
     assert await keeper.touched_at(sha256) == pytest.approx(time.time(), abs=60)  # noqa: TID251  # as files have it
 
 
+async def test_whether_a_blob_is_there_is_answered_and_counts_as_a_use(blobs: Store, keeper: Keeper) -> None:
+    [(name, value)] = named(b"a part").items()
+    assert not await blobs.has(name)
+    await blobs.put_many({name: value})
+    await keeper.set_touched_at(name, time.time_ns() / 1e9 - 2 * DAY_S)
+    assert await blobs.has(name)
+    assert time.time_ns() / 1e9 - await keeper.touched_at(name) < DAY_S
+
+
 async def test_a_flipped_byte_is_noticed_at_the_read(blobs: Store, keeper: Keeper) -> None:
     ((sha256, value),) = named(b"precious").items()
     await blobs.put_many({sha256: value})

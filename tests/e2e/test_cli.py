@@ -59,7 +59,7 @@ def test_a_broken_package_is_refused_with_its_diagnostics(service: Service, tmp_
 
 def test_publishing_where_nothing_listens_says_what_to_do(tmp_path: Path) -> None:
     done = skillwire("publish", write_skill(tmp_path, "alone"), "--url", "http://127.0.0.1:9")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "skillwire serve" in done.stderr
 
 

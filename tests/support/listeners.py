@@ -23,6 +23,11 @@ class Inbox:
     def put(self, item: Any) -> None:
         self._queue.put_nowait(item)
 
+    def clear(self) -> None:
+        """Forgets what has come so far."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+
     async def next(self, wanted: Any = lambda _: True) -> Any:
         """The next item for which `wanted` holds; those before it are passed over."""
         async with asyncio.timeout(WAIT_S):

@@ -27,6 +27,9 @@ class RecordingBlobs:
     async def put_many(self, blobs: Mapping[str, bytes]) -> None:
         raise NotImplementedError
 
+    async def has(self, sha256: str) -> bool:
+        raise NotImplementedError
+
     async def get(self, sha256: str) -> bytes:
         raise NotImplementedError
 

@@ -59,6 +59,16 @@ def test_a_pattern_is_matched_against_short_strings_alone() -> None:
     assert "256 characters" in (_problem(schema, {"a": "a" * 257}) or "")
 
 
+@pytest.mark.parametrize("word", ["$ref", "$dynamicRef"])
+def test_references_that_double_the_work_at_every_level_are_counted(word: str) -> None:
+    levels = {f"l{at}": {"allOf": [{word: f"#/$defs/l{at + 1}"}] * 2} for at in range(40)}
+    for level in levels.values():
+        level["allOf"] = [dict(item) for item in level["allOf"]]
+    schema = {"$defs": {**levels, "l40": {"type": "object"}}, "$ref": "#/$defs/l0"}
+    with pytest.raises(Invalid, match="more than 5000 references"):
+        _problem(schema, {})
+
+
 def test_a_tools_schema_is_compiled_once_per_digest_and_direction() -> None:
     schemas = ToolSchemas()
     assert schemas.problem("sha256:0", "tool", "in", {"type": "object"}, {}) is None

@@ -7,7 +7,6 @@ import struct
 import time
 import tracemalloc
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,10 +18,10 @@ from services.failures import Invalid, ServiceError, TooLarge
 from services.skills.archive import read_zip
 from services.skills.package import FILES_MAX, PACKAGE_BYTES_MAX, from_files
 from tests.support.cost import floor_s
+from tests.support.hostile import CENTRAL, LOCAL, patched, quoted_overlap, with_entry
 from tests.support.packages import directory_end, directory_entry, skill_md, zip_of
 
 GOOD = {"SKILL.md": skill_md(), "scripts/run.py": b"print('hello')\n" * 40, "references/a.md": b"text\n" * 100}
-LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
 
 
 @contextmanager
@@ -41,22 +40,6 @@ def refused(
         assert tracemalloc.get_traced_memory()[1] < peak_bytes
     finally:
         tracemalloc.stop()
-
-
-def with_entry(name: str, content: bytes = b"x", mode: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("SKILL.md", skill_md())
-        entry = zipfile.ZipInfo(name)
-        entry.external_attr = mode << 16
-        archive.writestr(entry, content)
-    return buffer.getvalue()
-
-
-def patched(data: bytes, signature: bytes, offset: int, value: bytes) -> bytes:
-    """The last header of that kind with other bytes in it."""
-    at = data.rindex(signature) + offset
-    return data[:at] + value + data[at + len(value) :]
 
 
 def test_a_zip_of_the_content_and_one_of_the_folder_are_one_package() -> None:
@@ -158,28 +141,6 @@ def test_names_that_collide_anywhere_are_refused(names: tuple[str, str]) -> None
             archive.writestr(name, skill_md())
     with refused(Invalid, "stands twice"):
         read_zip(buffer.getvalue())
-
-
-def quoted_overlap(count: int, kernel: bytes) -> bytes:
-    """Fifield's construction: each entry's data quotes the headers and the data of all that follow."""
-    packer = zlib.compressobj(0, zlib.DEFLATED, -15)
-    packed, content, chain = packer.compress(kernel) + packer.flush(), kernel, b""
-    entries: list[tuple[bytes, int, int, int, int]] = []
-    for at in reversed(range(count)):
-        name = b"f%03d" % at if at else b"SKILL.md"
-        if chain:
-            header_of_next = chain[: 30 + len(entries[-1][0])]
-            content = header_of_next + content
-            packed = struct.pack("<BHH", 0, len(header_of_next), len(header_of_next) ^ 0xFFFF) + chain
-        crc = zlib.crc32(content)
-        header = struct.pack("<4s5H3L2H", LOCAL, 20, 0, 8, 0, 0, crc, len(packed), len(content), len(name), 0)
-        chain = header + name + packed
-        entries.append((name, len(content), len(packed), crc, len(chain)))
-    directory = b"".join(
-        directory_entry(name, size=size, packed=packed_size, crc=crc, method=8, at=len(chain) - length)
-        for name, size, packed_size, crc, length in reversed(entries)
-    )
-    return chain + directory + directory_end(count, len(directory), len(chain))
 
 
 def test_overlapped_entries_are_refused() -> None:

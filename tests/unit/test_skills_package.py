@@ -25,7 +25,6 @@ from services.skills.package import (
     read_folder,
     twins,
 )
-from tests.support.cost import cpu_s, floor_s
 from tests.support.packages import skill_md, tool, tools_json, write_files, write_package
 
 RUN = {"scripts/run.py": b"def main(arguments): return arguments\n"}
@@ -89,6 +88,40 @@ def test_a_missing_description_is_lenient(description: str) -> None:
     package = from_files({"SKILL.md": skill_md(description=description)}, "demo")
     assert (package.grade, package.description) == ("lenient", "")
     assert "description" in only(package).message
+
+
+@pytest.mark.parametrize(
+    ("field", "reason", "hint"),
+    [
+        ("license: [MIT]", "license is a list, not text", "license: Apache-2.0"),
+        ("allowed-tools:\n  - Read", "allowed-tools is a list, not text", "allowed-tools: Read Bash(git:*)"),
+        ("allowed-tools:", "allowed-tools is empty, not text", "one line"),
+        (f"compatibility: {'x' * 501}", "text of 1 to 500 characters", "in a sentence"),
+        ('compatibility: ""', "text of 1 to 500 characters", "in a sentence"),
+        ("metadata: 1.0", "metadata is a number, not a mapping", "lines below"),
+        ("metadata:\n  version: 1.0", "maps 'version' to a number", "quotes"),
+        ("metadata:\n  draft: true", "maps 'draft' to a truth value", "quotes"),
+        ("metadata:\n  tags: [a, b]", "maps 'tags' to a list", "one line of text"),
+        ("metadata:\n  needs: {a: b}", "maps 'needs' to a mapping", "one line of text"),
+    ],
+)
+def test_an_optional_field_that_is_not_as_specified_is_lenient_with_line_and_hint(
+    field: str, reason: str, hint: str
+) -> None:
+    package = from_files({"SKILL.md": f"---\nname: demo\ndescription: Does.\n{field}\n---\n".encode()}, "demo")
+    assert package.grade == "lenient"
+    found = only(package)
+    assert reason in found.message
+    assert hint in found.hint
+    assert found.line == 4
+
+
+def test_optional_fields_as_specified_are_strict() -> None:
+    fields = (
+        'license: Apache-2.0\ncompatibility: Needs git.\nallowed-tools: Read Bash(git:*)\nmetadata:\n  version: "1.0"\n'
+    )
+    package = from_files({"SKILL.md": f"---\nname: demo\ndescription: Does.\n{fields}own: [1]\n---\n".encode()}, "demo")
+    assert (package.grade, package.diagnostics) == ("strict", ())
 
 
 def test_empty_frontmatter_is_not_strict() -> None:
@@ -156,6 +189,20 @@ def test_what_cannot_be_served_is_quarantined_and_says_why(
         "x" * 256,
         "é" * 128,
         "/".join("x" * 17),
+        "CON",
+        "con.txt",
+        "a/NUL.tar.gz/b",
+        "lpt9",
+        "COM\u00b9.md",
+        "CONIN$",
+        "...",
+        "a..",
+        "a./b",
+        "what?",
+        "a|b",
+        "<a>",
+        'a"b',
+        "*.md",
     ],
 )
 def test_a_path_that_another_machine_would_read_differently_is_refused(path: str) -> None:
@@ -163,7 +210,7 @@ def test_a_path_that_another_machine_would_read_differently_is_refused(path: str
 
 
 @pytest.mark.parametrize(
-    "path", ["a", "a b/c.d", "ä/日本.md", ".github/x", "x" * 255, "/".join("x" * 16), "CON.txt", "...", "a.."]
+    "path", ["a", "a b/c.d", "ä/日本.md", ".github/x", "x" * 255, "/".join("x" * 16), "icons/con-1.txt", ".a"]
 )
 def test_a_plain_path_is_allowed(path: str) -> None:
     assert path_problem(path) is None
@@ -363,52 +410,15 @@ def test_of_two_tools_with_one_name_the_first_is_kept() -> None:
         b'{"tools": "\xff"}',
         b'{"tools": [{"name": "\\ud800"}]}',
         b'{"tools": [{"timeout_s": 1e400}]}',
-        b'{"tools":[{"name":"a","description":"","command":["x"],"inputSchema":' + b'{"a":' * 9000,
         b"[" * 60_000,
         b" " * (TOOLS_JSON_BYTES_MAX + 1),
     ],
-    ids=range(10),
+    ids=range(9),
 )
 def test_a_broken_tools_file_costs_its_tools_only(data: bytes) -> None:
     package = with_tools(data)
     assert (package.grade, package.tools) == ("lenient", ())
     assert only(package).path == "tools.json"
-
-
-def test_a_schema_nested_beyond_reason_is_left_out() -> None:
-    schema: dict[str, object] = {"type": "object"}
-    for _ in range(300):
-        schema = {"type": "object", "properties": {"a": schema}}
-    package = with_tools(tools_json(tool(inputSchema=schema)))
-    assert package.tools == ()
-    assert "too deeply" in only(package).message
-
-
-def test_the_largest_tools_file_is_judged_in_seconds() -> None:
-    schema = {"type": "object", "properties": {f"p{at}": {} for at in range(4500)}}
-    data = tools_json(tool(inputSchema=schema))
-    assert 40_000 < len(data) <= TOOLS_JSON_BYTES_MAX
-    assert cpu_s(lambda: with_tools(data)) < 600 * floor_s()
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=12,
-)
-keywords = st.sampled_from(
-    ["type", "properties", "$ref", "$id", "$schema", "$defs", "pattern", "enum", "allOf", "items", "required", "a"]
-)
-schema_like = st.dictionaries(keywords, json_values | st.sampled_from(["object", "#", "http://x", "("]), max_size=5)
-
-
-@settings(max_examples=150, deadline=None)
-@given(schema_like | st.just({"type": "object"}), json_values)
-def test_any_declaration_gives_a_package(schema: dict[str, object], odd: object) -> None:
-    package = with_tools(
-        tools_json({**tool(), "inputSchema": {**schema, "type": "object"}}, {**tool("b"), "command": odd})
-    )
-    assert package.grade in ("strict", "lenient")
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,0 +1,96 @@
+"""`skillwire import`: every package of a folder to a running service, with a report.
+
+It may be run again at any time: a digest that is active already is left as it is, so an import
+that was cut goes on where it stopped.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from gateway.commands.publish import to_a_service
+from gateway.commands.remote import Refused, Remote, Unreachable, name_of, zip_of
+from services.skills.package import find_roots, read_folder
+
+
+class _Outcome(NamedTuple):
+    """`kind` is published, unchanged, refused or untried."""
+
+    kind: str
+    path: str
+    facts: dict[str, Any]
+
+
+@click.command(name="import")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@to_a_service
+@click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Uploads at once.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+def import_(folder: Path, url: str, owner: str, key: str | None, jobs: int, as_json: bool) -> None:
+    """Publish every package in or under FOLDER to a running service.
+
+    Exits with 1 when one was refused, with 3 when the service stopped answering.
+    """
+    roots = find_roots(folder)
+    if not roots:
+        raise click.ClickException(f"there is no SKILL.md in or under {folder}")
+    with closing(Remote(url, key)) as remote, ThreadPoolExecutor(jobs) as threads:
+        importer = _Importer(remote, folder, owner)
+        working = [threads.submit(importer.take, root) for root in roots]
+        with click.progressbar(
+            as_completed(working), length=len(working), label="importing", file=sys.stderr, hidden=as_json
+        ) as done:
+            outcomes = sorted((future.result() for future in done), key=lambda outcome: outcome.path)
+    _report(outcomes, as_json)
+    kinds = {outcome.kind for outcome in outcomes}
+    sys.exit(3 if "untried" in kinds else 1 if "refused" in kinds else 0)
+
+
+class _Importer:
+    def __init__(self, remote: Remote, folder: Path, owner: str) -> None:
+        self._remote = remote
+        self._folder = folder
+        self._owner = owner
+        self._gone: str = ""
+        """Why the service is not asked any more, empty while it answers."""
+
+    def take(self, root: Path) -> _Outcome:
+        path = root.relative_to(self._folder).as_posix()
+        if self._gone:
+            return _Outcome("untried", path, {"reason": self._gone})
+        try:
+            package = read_folder(root)
+            if package.grade == "quarantined":
+                reasons = [found.message for found in package.diagnostics if found.severity == "error"]
+                return _Outcome("refused", path, {"code": "invalid", "reason": "; ".join(reasons)})
+            made = self._remote.publish(zip_of(package, name_of(root)), self._owner)
+        except OSError as error:
+            return _Outcome("refused", path, {"code": "invalid", "reason": str(error)})
+        except Refused as refusal:
+            return _Outcome("refused", path, {"code": refusal.code, "reason": refusal.detail})
+        except Unreachable as error:
+            self._gone = error.message
+            return _Outcome("untried", path, {"reason": error.message})
+        return _Outcome("published" if made.changed else "unchanged", path, {**made._asdict(), "grade": package.grade})
+
+
+def _report(outcomes: Iterable[_Outcome], as_json: bool) -> None:
+    by_kind: dict[str, list[_Outcome]] = {"published": [], "unchanged": [], "refused": [], "untried": []}
+    for outcome in outcomes:
+        by_kind[outcome.kind].append(outcome)
+    if as_json:
+        report = {kind: [{"path": each.path, **each.facts} for each in some] for kind, some in by_kind.items()}
+        click.echo(json.dumps(report, indent=2))
+        return
+    for outcome in by_kind["refused"]:
+        click.echo(f"refused     {outcome.path}: {outcome.facts['reason']} ({outcome.facts['code']})")
+    for outcome in by_kind["untried"][:1]:
+        click.echo(f"stopped     {outcome.path}: {outcome.facts['reason']}", err=True)
+    counts = ", ".join(f"{len(some)} {kind}" for kind, some in by_kind.items() if some or kind != "untried")
+    click.echo(counts)
