@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     l1_policy: Literal["s3fifo", "lru"] = "s3fifo"
     l1_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
     tail_interval_s: float = Field(default=0.15, gt=0, le=0.4)
+    versions_kept_max: int = Field(default=50, ge=1)
+    invocation_keep_days: float = Field(default=30.0, gt=0)
+    blob_keep_h: float = Field(default=24.0, ge=1)
     log_keep_rows: int = Field(default=100_000, ge=1000)
     ring_events_max: int = Field(default=16_384, ge=16)
     upload_bytes_max: int = Field(default=32 * 1024 * 1024, ge=1024)
