@@ -17,6 +17,7 @@ from gateway.failures import rpc_error, status_of
 from gateway.mcp.tools import META_TOOLS
 from gateway.operations import OPERATIONS
 from gateway.replica import Replica
+from gateway.routes.admin import admin_router
 from gateway.routes.packages import packages_router
 from gateway.routes.probes import Draining, probes_router
 from gateway.routes.push import push_router, rpc_registry
@@ -141,6 +142,7 @@ def test_every_rest_address_is_documented() -> None:
     documented = {(row["method"], row["path"], row["operation"]) for row in rows}
     served = routes_of(rest_router(NO_REPLICA, OPERATIONS)) | routes_of(packages_router(NO_REPLICA))
     served |= routes_of(push_router(NO_REPLICA, rpc_registry(NO_REPLICA, OPERATIONS)))
+    served |= routes_of(admin_router(NO_REPLICA))
     assert documented == served
 
 

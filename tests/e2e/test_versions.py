@@ -112,3 +112,21 @@ def test_usage_and_the_log_tell_who_called_and_how_it_went(client: httpx2.Client
     for query in ({"ok": "true"}, {"caller": "nobody"}, {"until": "2020-01-01T00:00:00Z"}):
         assert data(client.get("/invocations", params=query))["items"] == []
     assert client.get("/invocations", params={"ok": "perhaps"}).status_code == 422
+
+
+def test_the_older_addresses_lead_to_the_same_operations(client: httpx2.Client, service: Service) -> None:
+    admin = f"{service.url}/admin/skills"
+    for number, body in enumerate(("one", "two"), start=1):
+        files = {"file": ("a.zip", package("old-client", body), "application/zip")}
+        assert data(client.post(f"{admin}/validate", files=files))["grade"] == "strict"
+        assert data(client.post(f"{admin}/upload", files=files), 201)["version"] == number
+    for skill in ("old-client", "main/old-client"):
+        assert len(data(client.get(f"{admin}/{skill}/versions"))["items"]) == 2
+        assert data(client.get(f"{admin}/{skill}/logs"))["items"] == []
+        assert "seq" in data(client.post(f"{admin}/{skill}/reload"))
+    assert data(client.post(f"{admin}/old-client/rollback", json={"version": 1}))["version"] == 1
+    assert data(client.get("/skills/main/old-client"))["version"] == 1
+    assert client.post(f"{admin}/old-client/rollback", json={"version": 9}).status_code == 404
+    assert client.get(f"{admin}/UPPER/versions").status_code == 400
+    broken = {"file": ("a.zip", b"no zip", "application/zip")}
+    assert client.post(f"{admin}/validate", files=broken).status_code == 400
