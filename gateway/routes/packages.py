@@ -68,6 +68,23 @@ def packages_router(replica: Replica) -> APIRouter:
         headers = {"x-skill-version": str(found.version), "x-skill-digest": found.digest, "cache-control": "no-cache"}
         return Response(data, headers=headers, media_type=media_type(path, data))
 
+    _add_export(router, replica)
+
+    @router.post(
+        "/tickets",
+        operation_id="create_ticket",
+        summary="A ticket that opens one WebSocket or event stream.",
+        response_model=Envelope,
+        responses=PROBLEMS,
+    )
+    async def create_ticket(request: Request) -> Response:
+        ticket = request.state.authenticator.issue_ticket(request.state.principal)
+        return http_response(request, reply({"ticket": ticket, "expires_in_s": TICKET_S}))
+
+    return router
+
+
+def _add_export(router: APIRouter, replica: Replica) -> None:
     @router.get(
         "/skills/{owner}/{name}/export",
         operation_id="export_skill",
@@ -96,19 +113,6 @@ def packages_router(replica: Replica) -> APIRouter:
         if etag in given or given == ["*"]:
             return Response(status_code=304, headers=headers)
         return Response(data, headers=headers, media_type="application/zip")
-
-    @router.post(
-        "/tickets",
-        operation_id="create_ticket",
-        summary="A ticket that opens one WebSocket or event stream.",
-        response_model=Envelope,
-        responses=PROBLEMS,
-    )
-    async def create_ticket(request: Request) -> Response:
-        ticket = request.state.authenticator.issue_ticket(request.state.principal)
-        return http_response(request, reply({"ticket": ticket, "expires_in_s": TICKET_S}))
-
-    return router
 
 
 def media_type(path: str, data: bytes) -> str:
