@@ -21,6 +21,8 @@ _COMMANDS = {
     "stdio": _Command("gateway.commands.service", "Speak MCP on stdin and stdout."),
     "publish": _Command("gateway.commands.publish", "Publish a package (folder, zip, URL, git) to a running service."),
     "import": _Command("gateway.commands.bulk", "Publish every package of a folder, with a report.", "import_"),
+    "migrate": _Command("gateway.commands.migrate", "Bring the database to this version's schema."),
+    "sweep": _Command("gateway.commands.sweep", "Remove stored files that no version names any more."),
     "validate": _Command("gateway.commands.validate", "Judge packages, with line numbers and hints."),
 }
 

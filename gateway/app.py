@@ -16,6 +16,7 @@ from gateway.operations import OPERATIONS
 from gateway.operations.table import invalid
 from gateway.origin import OriginPolicy
 from gateway.replica import Replica
+from gateway.routes.admin import admin_router
 from gateway.routes.dashboard import serve_dashboard
 from gateway.routes.packages import packages_router
 from gateway.routes.probes import Draining, probes_router
@@ -37,6 +38,7 @@ def create_app(
     app.include_router(packages_router(replica))
     app.include_router(uploads_router(replica))
     app.include_router(rest_router(replica, OPERATIONS))
+    app.include_router(admin_router(replica))
     app.include_router(push_router(replica, rpc_registry(replica, OPERATIONS)))
     app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(mcp)))
     serve_dashboard(app)

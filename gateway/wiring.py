@@ -30,7 +30,7 @@ from services.changes.hints import RedisHints
 from services.changes.log import ChangeFeed
 from services.changes.position_file import PositionFile
 from services.changes.retention import LogRetention
-from services.clock import monotonic_s, utc_now
+from services.clock import monotonic_s, utc_now, utc_time
 from services.errors.firewall import ErrorFirewall
 from services.errors.nouns import Incident
 from services.errors.similar import SimilarPatterns
@@ -41,7 +41,7 @@ from services.execution.runner import Runner
 from services.execution.sandbox import Sandbox
 from services.failures import Unavailable
 from services.models import Skill
-from services.ports import ChangeSink, Embedder, MetadataStore, VectorIndex
+from services.ports import ChangeSink, Embedder, MetadataStore, Swept, VectorIndex
 from services.search.embed import UseEmbedder
 from services.search.hash_embed import HashEmbedder
 from services.search.memory_index import MemoryIndex
@@ -58,6 +58,8 @@ from services.storage.blobs_local import LocalBlobs
 from services.storage.blobs_table import TableBlobs
 from services.storage.incidents import SqlIncidents
 from services.storage.invocations import InvocationLog
+from services.storage.migrations import Migration
+from services.storage.retention import Kept, StorageRetention
 from services.storage.sql import SqlStore
 
 CLOSE_TIMEOUT_S = 5.0
@@ -94,8 +96,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         view = CatalogView(snapshot)
         tools, tool_lists = ToolView(view), CompiledLists()
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
-        codec = Codec(await store.secret("cache"))
-        memory, cache = _open_cache(settings, stack, feed, horizon, second, codec)
+        memory, cache = _open_cache(settings, stack, feed, horizon, second, Codec(await store.secret("cache")))
         search, embedder = await _open_search(settings, stack, store, notices)
         notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
         _closing(stack, "notifier", notifier.close)
@@ -113,20 +114,21 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         _closing(stack, "invocations", invocations.close)
         pool = WorkerPool(sandbox, workers_max=settings.workers_max, queue_max=settings.call_queue_max)
         _closing(stack, "workers", pool.close)
-        runner = Runner(pool, PackageFolders(settings.data_dir / "packages", blobs))
+        packages = PackageFolders(settings.data_dir / "packages", blobs)
+        runner = Runner(pool, packages)
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
-        _open_hints(redis_url, stack, feed)
-        _open_database_hints(settings, stack, store, feed)
+        _open_hints(settings, redis_url, stack, store, feed)
         retention = LogRetention(store, replica_id, settings.log_keep_rows)
-        retention.start()
-        _closing(stack, "retention", retention.close)
+        _closing(stack, "retention", retention.start().close)
         position_file.start(feed)
         _closing(stack, "position", position_file.close)
         feed.start()
         cache.warm_up(store)
         _closing(stack, "change feed", feed.close)
         catalog = Catalog(store, blobs, view, feed)
+        stored = StorageRetention(store, blobs, view, packages, _kept(settings), replica=replica_id, now=utc_time)
+        _closing(stack, "storage retention", stored.start().close)
         watcher = _open_watcher(settings, stack, store, catalog, replica_id, notices)
         await probing
         if not sandbox.available:
@@ -163,6 +165,25 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             watcher=watcher,
             notices=notices,
         )
+
+
+def _kept(settings: Settings) -> Kept:
+    return Kept(settings.versions_kept_max, settings.invocation_keep_days, settings.blob_keep_h)
+
+
+async def migrate_database(settings: Settings, *, dry_run: bool) -> Migration:
+    """For `skillwire migrate`. Raises `Unavailable`."""
+    return await SqlStore.migrate(settings.resolved_database_url, dry_run=dry_run)
+
+
+async def sweep_blobs(settings: Settings, older_than_s: float) -> Swept:
+    """For `skillwire sweep`; replicas may run meanwhile. Raises `Unavailable`."""
+    async with AsyncExitStack() as stack:
+        store = await SqlStore.open(settings.resolved_database_url)
+        stack.push_async_callback(store.close)
+        blobs = _BLOB_STORES[settings.storage_backend](settings, store)
+        stack.push_async_callback(blobs.close)
+        return await blobs.sweep(store.blobs_in_use, older_than_s)
 
 
 def _open_cache(
@@ -225,24 +246,20 @@ async def _second_tier(
     return tier, url
 
 
-def _open_hints(redis_url: str, stack: AsyncExitStack, feed: ChangeFeed) -> None:
+def _open_hints(settings: Settings, redis_url: str, stack: AsyncExitStack, store: SqlStore, feed: ChangeFeed) -> None:
+    """Of Redis and of the database, where there are any: whichever comes first."""
     if redis_url:
         hints = RedisHints(redis_url, feed.hinted)
         hints.start()
         _closing(stack, "hints", hints.close)
         feed.announce_with(hints)
+    if store.database.shared:  # SQLite notifies nobody
+        # Part of the extra that such a database has shown to be installed.
+        from services.changes.postgres_hints import PostgresHints  # noqa: PLC0415
 
-
-def _open_database_hints(settings: Settings, stack: AsyncExitStack, store: SqlStore, feed: ChangeFeed) -> None:
-    """Beside those of Redis: whichever comes first."""
-    if not store.database.shared:
-        return  # SQLite notifies nobody
-    # Part of the extra that such a database has shown to be installed.
-    from services.changes.postgres_hints import PostgresHints  # noqa: PLC0415
-
-    hints = PostgresHints(settings.resolved_database_url, feed.hinted)
-    hints.start()
-    _closing(stack, "database hints", hints.close)
+        listening = PostgresHints(settings.resolved_database_url, feed.hinted)
+        listening.start()
+        _closing(stack, "database hints", listening.close)
 
 
 async def _open_search(

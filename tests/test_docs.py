@@ -17,6 +17,7 @@ from gateway.failures import rpc_error, status_of
 from gateway.mcp.tools import META_TOOLS
 from gateway.operations import OPERATIONS
 from gateway.replica import Replica
+from gateway.routes.admin import admin_router
 from gateway.routes.packages import packages_router
 from gateway.routes.probes import Draining, probes_router
 from gateway.routes.push import push_router, rpc_registry
@@ -143,6 +144,7 @@ def test_every_rest_address_is_documented() -> None:
     served = routes_of(rest_router(NO_REPLICA, OPERATIONS)) | routes_of(packages_router(NO_REPLICA))
     served |= routes_of(uploads_router(NO_REPLICA))
     served |= routes_of(push_router(NO_REPLICA, rpc_registry(NO_REPLICA, OPERATIONS)))
+    served |= routes_of(admin_router(NO_REPLICA))
     assert documented == served
 
 
@@ -255,7 +257,12 @@ def test_every_topic_is_documented_with_its_kind() -> None:
 def test_every_kind_of_change_is_documented() -> None:
     rows = table("protocol.md", "topic", "kind", "what it carries")
     documented = {kind for row in rows for kind in re.findall(r"\b[a-z]+\.[a-z]+\b", row["what it carries"])}
-    writers = ("services/storage/publishing.py", "services/storage/incidents.py", "gateway/wiring.py")
+    writers = (
+        "services/storage/publishing.py",
+        "services/storage/upkeep.py",
+        "services/storage/incidents.py",
+        "gateway/wiring.py",
+    )
     text = "".join((ROOT / path).read_text() for path in writers)
     kinds = set(re.findall(r'"((?:skill|tools|solution|incident)\.[a-z]+)"', text))
     telemetry = (ROOT / "gateway" / "telemetry.py").read_text()

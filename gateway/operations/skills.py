@@ -60,6 +60,10 @@ class PublishUpload(Params):
     if_match: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The digest to replace.")
 
 
+class DeleteSkill(SkillParams):
+    hard: bool = Field(False, description="Remove its versions and usage for ever; needs the scope admin.")
+
+
 class ReadFile(SkillParams):
     path: str = Field(max_length=255, description="The file's path in the package.", examples=["SKILL.md"])
     version: int | None = Field(None, ge=1, le=SEQ_MAX, description="The active version when absent.")
@@ -119,6 +123,8 @@ def _detail(context: Context, skill_id: str) -> dict[str, Any]:
         "frontmatter": active.frontmatter if active else {},
         "manifest": active.manifest if active else [],
         "diagnostics": active.diagnostics if active else [],
+        "pinned": skill.pinned,
+        "deleted_version": skill.deleted_version,
         "tools": tools,
     }
 
@@ -172,6 +178,7 @@ def _version(version: Version, skill: Skill) -> dict[str, Any]:
         "created_at": version.created_at,
         "created_by": version.created_by,
         "active": skill.active is not None and skill.active.version == version.version,
+        "pinned": version.version in skill.pinned,
     }
 
 
@@ -235,9 +242,13 @@ async def rollback(context: Context, params: VersionParams) -> Reply:
     return await written(context, published)
 
 
-async def delete_skill(context: Context, params: SkillParams) -> Reply:
+async def delete_skill(context: Context, params: DeleteSkill) -> Reply:
     principal, replica = context.principal, context.replica
+    if params.hard:
+        principal.require("admin")
     await replica.skill(params.skill_id, principal.viewer.sees, context.level)
+    if params.hard:
+        return await written(context, await replica.catalog.remove(params.skill_id, principal.id))
     published = await replica.catalog.delete(params.skill_id, principal.id, principal.viewer.sees)
     return await written(context, published)
 
@@ -304,11 +315,19 @@ OPERATIONS = (
         rollback,
     ),
     Operation(
+        "activate",
+        "Make a version the active one; the same as a rollback.",
+        "publish",
+        ("POST", "/skills/{owner}/{name}/activate"),
+        VersionParams,
+        rollback,
+    ),
+    Operation(
         "delete_skill",
-        "Take a skill out of service; its versions stay.",
+        "Take a skill out of service; its versions stay, unless it is a hard delete.",
         "publish",
         ("DELETE", "/skills/{owner}/{name}"),
-        SkillParams,
+        DeleteSkill,
         delete_skill,
     ),
 )

@@ -24,12 +24,19 @@ class ListInvocations(Params):
     limit: int = Field(50, ge=1, le=PAGE_MAX)
     before: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
     since: str | None = Field(None, pattern=_STAMP)
+    until: str | None = Field(None, pattern=_STAMP, description="Only calls that ended before it.")
     skill: str | None = Field(None, max_length=160, description="Only calls of this skill, `owner/name`.")
+    caller: str | None = Field(None, max_length=200, description="Only calls of this caller.")
+    ok: bool | None = Field(None, description="Only calls that went well, or only those that failed.")
 
 
 class SkillLogs(SkillParams):
     limit: int = Field(50, ge=1, le=PAGE_MAX)
+    before: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
     since: str | None = Field(None, pattern=_STAMP)
+    until: str | None = Field(None, pattern=_STAMP, description="Only calls that ended before it.")
+    caller: str | None = Field(None, max_length=200, description="Only calls of this caller.")
+    ok: bool | None = Field(None, description="Only calls that went well, or only those that failed.")
 
 
 async def list_tools(context: Context, _: NoParams) -> Reply:
@@ -66,12 +73,16 @@ async def call_tool(context: Context, params: CallTool) -> Reply:
 
 
 async def list_invocations(context: Context, params: ListInvocations) -> Reply:
-    return await _invocations(context, InvocationQuery(params.limit, params.skill, params.since, params.before))
+    return await _invocations(context, _query(params, params.skill))
 
 
 async def skill_logs(context: Context, params: SkillLogs) -> Reply:
     await context.replica.skill(params.skill_id, context.principal.viewer.sees, context.level)
-    return await _invocations(context, InvocationQuery(params.limit, params.skill_id, params.since))
+    return await _invocations(context, _query(params, params.skill_id))
+
+
+def _query(params: ListInvocations | SkillLogs, skill_id: str | None) -> InvocationQuery:
+    return InvocationQuery(params.limit, skill_id, params.since, params.before, params.caller, params.ok, params.until)
 
 
 async def _invocations(context: Context, query: InvocationQuery) -> Reply:

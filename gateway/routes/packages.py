@@ -10,6 +10,7 @@ from gateway.auth import TICKET_S
 from gateway.envelope import http_response, reply
 from gateway.operations.skills import ReadFile, file_bytes, publish_zip
 from gateway.operations.table import SEQ_MAX
+from gateway.operations.versions import Export, export_zip
 from gateway.replica import Replica
 from gateway.routes.rest import PREFIX, PROBLEMS, Envelope, context_of
 from services.failures import Invalid
@@ -67,6 +68,8 @@ def packages_router(replica: Replica) -> APIRouter:
         headers = {"x-skill-version": str(found.version), "x-skill-digest": found.digest, "cache-control": "no-cache"}
         return Response(data, headers=headers, media_type=media_type(path, data))
 
+    _add_export(router, replica)
+
     @router.post(
         "/tickets",
         operation_id="create_ticket",
@@ -79,6 +82,37 @@ def packages_router(replica: Replica) -> APIRouter:
         return http_response(request, reply({"ticket": ticket, "expires_in_s": TICKET_S}))
 
     return router
+
+
+def _add_export(router: APIRouter, replica: Replica) -> None:
+    @router.get(
+        "/skills/{owner}/{name}/export",
+        operation_id="export_skill",
+        summary="A version as a zip; the same bytes on every replica.",
+        response_class=Response,
+        responses=PROBLEMS,
+    )
+    async def export_skill(
+        request: Request,
+        owner: Annotated[str, Path(pattern=OWNER_PATTERN)],
+        name: Annotated[str, Path(pattern=NAME_PATTERN, max_length=64)],
+        version: Annotated[int | None, Query(ge=1, le=SEQ_MAX)] = None,
+    ) -> Response:
+        context = context_of(request, replica)
+        context.principal.require("read")
+        found, data = await export_zip(context, Export(owner=owner, name=name, version=version))
+        etag = f'"{found.digest}"'
+        headers = {
+            "etag": etag,
+            "cache-control": "private, no-cache",
+            "x-skill-version": str(found.version),
+            "x-skill-digest": found.digest,
+            "content-disposition": f'attachment; filename="{name}-{found.version}.zip"',
+        }
+        given = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+        if etag in given or given == ["*"]:
+            return Response(status_code=304, headers=headers)
+        return Response(data, headers=headers, media_type="application/zip")
 
 
 def media_type(path: str, data: bytes) -> str:

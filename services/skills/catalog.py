@@ -84,6 +84,22 @@ class Catalog:
         self._feed.committed(published.seq)
         return published
 
+    async def remove(self, skill_id: str, by: str) -> Published:
+        """Hard delete: nothing stays but the number of the last version."""
+        return self._seen(await self._store.remove(skill_id, by))
+
+    async def restore(self, skill_id: str, by: str) -> Published:
+        """Puts a deleted skill back in service. Raises `Conflict` for one that is not deleted."""
+        return self._seen(await self._store.restore(skill_id, by))
+
+    async def pin(self, skill_id: str, version: int, pinned: bool, by: str) -> Published:
+        """Keeps a version from retention, or no longer."""
+        return self._seen(await self._store.pin(skill_id, version, pinned, by))
+
+    def _seen(self, published: Published) -> Published:
+        self._feed.committed(published.seq)
+        return published
+
     async def forget(self, source: str, path: str, skill_id: str | None) -> None:
         """A watched package is gone: its ledger entry goes, and its skill, if given, out of service."""
         if skill_id is not None:
@@ -133,10 +149,15 @@ class Catalog:
         return published
 
 
-def served_file(version: Version, path: str) -> FileEntry:
-    """Raises `NotFound`, and `Forbidden` for a quarantined version, whose content is never given out."""
+def may_be_given_out(version: Version) -> None:
+    """Raises `Forbidden` for a quarantined version, whose content never is."""
     if version.grade == "quarantined":
         raise Forbidden("this version is quarantined; its files are not served", code="quarantined")
+
+
+def served_file(version: Version, path: str) -> FileEntry:
+    """Raises `NotFound`, and `Forbidden` for a quarantined version."""
+    may_be_given_out(version)
     for entry in version.manifest:
         if entry.path == path:
             return entry

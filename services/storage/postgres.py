@@ -17,7 +17,7 @@ and the write is read for and planned anew.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,13 +34,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services import metrics
 from services.failures import Unavailable
-from services.storage.database import Answer, PlanFor, prepare_tables
+from services.storage.database import Answer, PlanFor, found_schema, prepare_tables
 from services.storage.plan import NAMESPACE, Row, WritePlan
 from services.storage.schema import storable
 
 TAIL_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 5.0
+# A step may read and write whole tables.
+MIGRATE_TIMEOUT_S = 600.0
 TRIES_MAX = 50
 # Six connections a replica, with the one that listens for hints: ten replicas take 60 of the 100 that a
 # server allows by default.
@@ -76,6 +78,7 @@ class PostgresDatabase:
     def __init__(self, url: URL) -> None:
         # Without SQLAlchemy's own reading of it: asyncpg knows all of libpq's parameters, such as sslmode.
         dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._dsn = dsn
         self._tails = _engine(dsn, "AUTOCOMMIT", _TAILS, TAIL_TIMEOUT_S)
         self._reads = _engine(dsn, "REPEATABLE READ", _READS, READ_TIMEOUT_S)
         self._writes = _engine(dsn, "AUTOCOMMIT", _WRITES, WRITE_TIMEOUT_S)
@@ -83,19 +86,25 @@ class PostgresDatabase:
         # Of this replica's writes one at a time: they would only lose races against each other.
         self._writer = asyncio.Lock()
 
-    async def prepare(self) -> str:
+    async def prepare(self, migrate: bool = False) -> str:
+        timeout_s = MIGRATE_TIMEOUT_S if migrate else WRITE_TIMEOUT_S
+        engine = _engine(self._dsn, "READ COMMITTED", 1, timeout_s)
         with _answering():
             try:
-                async with asyncio.timeout(WRITE_TIMEOUT_S), self._writes.connect() as connection:
-                    connection = await connection.execution_options(isolation_level="READ COMMITTED")
-                    async with connection.begin():
-                        await connection.execute(text(self._statements["patience"]))
-                        await connection.execute(text(self._statements["one_at_a_time"]))
-                        epoch = await prepare_tables(connection, self.insert)
-                        await connection.exec_driver_sql(self._statements["install"])
-                        return epoch
+                async with asyncio.timeout(timeout_s), engine.begin() as connection:
+                    await connection.execute(text(self._statements["patience"]))
+                    await connection.execute(text(self._statements["one_at_a_time"]))
+                    epoch = await prepare_tables(connection, self.insert, migrate)
+                    await connection.exec_driver_sql(self._statements["install"])
+                    return epoch
             except ValueError as error:  # what it quotes of the URL may be the password
                 raise Unavailable(_BAD_URL) from error
+            finally:
+                await engine.dispose()
+
+    async def found_schema(self) -> int | None:
+        async with self.reading() as connection:
+            return await found_schema(connection)
 
     def insert(self, table: Table) -> Any:
         return postgres_insert(table)
@@ -128,6 +137,13 @@ class PostgresDatabase:
                     await asyncio.sleep(random.uniform(0, pause_s))
                     pause_s = min(2 * pause_s, _PAUSE_MAX_S)
         raise Unavailable(f"other replicas wrote first {TRIES_MAX} times in a row; try again")
+
+    async def record(self, rows: Sequence[Row]) -> None:
+        statement = self._statements["record"] % _quoted([_as_text(row) for row in rows])
+        async with self.writing() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver, PromptConnection)
+            await driver.execute(statement)
 
     async def close(self) -> None:
         async with self._writer:
@@ -224,9 +240,16 @@ def _literal(plan: WritePlan) -> str:
         "ledger": [*plan.ledger.values()],
         "streams": plan.stream_rows(),
         "levels": [{"id": incident, "level": level} for incident, level in plan.levels.items()],
+        "pruned": [{"skill_id": skill_id, "version": version} for skill_id, version in plan.pruned],
+        "removed": [{"skill_id": skill_id} for skill_id in plan.removed],
     }
     document: dict[str, Any] = {"ns": NAMESPACE, "assumed": plan.assumed, "end": plan.end}
     document |= {table: [_as_text(row) for row in some] for table, some in rows.items()}
+    return _quoted(document)
+
+
+def _quoted(document: Any) -> str:
+    """JSON as an SQL literal."""
     quoted = msgspec.json.encode(document).decode().replace("'", "''")
     return f"'{quoted}'"
 

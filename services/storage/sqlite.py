@@ -11,7 +11,7 @@ publish, which on a busy machine take longer than the disk does.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
@@ -25,9 +25,12 @@ from sqlalchemy import (
     Table,
     bindparam,
     create_engine,
+    delete,
     event,
+    func,
     insert,
     literal_column,
+    select,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -38,8 +41,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from services.failures import Unavailable
 from services.storage import schema
-from services.storage.database import Answer, PlanFor, prepare_tables, replacing
-from services.storage.plan import NAMESPACE, WritePlan
+from services.storage.database import KEYS_MAX, Answer, PlanFor, counted, found_schema, prepare_tables, replacing
+from services.storage.plan import NAMESPACE, Row, WritePlan
 
 T = TypeVar("T")
 
@@ -55,9 +58,9 @@ class SqliteDatabase:
 
     def __init__(self, url: URL) -> None:
         """Makes the folder of the file. Raises `Unavailable`."""
-        folder = Path(str(url.database)).parent
+        self._path = Path(str(url.database))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Unavailable(f"the folder of the database cannot be made: {error}") from error
         async_url = url.set(drivername="sqlite+aiosqlite")
@@ -76,9 +79,15 @@ class SqliteDatabase:
         self._planner = ThreadPoolExecutor(1, thread_name_prefix="sqlite plans")
         self._writer = asyncio.Lock()
 
-    async def prepare(self) -> str:
+    async def prepare(self, migrate: bool = False) -> str:  # noqa: ARG002  # the file is ours: always
         async with self.writing() as connection:
-            return await prepare_tables(connection, self.insert)
+            return await prepare_tables(connection, self.insert, migrate=True)
+
+    async def found_schema(self) -> int | None:
+        if not await asyncio.to_thread(self._path.exists):
+            return None  # connecting would make it
+        async with self.reading() as connection:
+            return await found_schema(connection)
 
     def insert(self, table: Table) -> Any:
         return sqlite_insert(table)
@@ -120,6 +129,28 @@ class SqliteDatabase:
 
         with _answering(), self._plans.begin() as connection:
             return _run(transaction(cast(AsyncConnection, _AtOnce(connection))))
+
+    async def record(self, rows: Sequence[Row]) -> None:
+        table, usage = schema.invocations, schema.usage
+        async with self.writing() as connection:  # nobody adds one between the look and the write
+            there: set[str] = set()
+            for start in range(0, len(rows), KEYS_MAX):
+                ids = [row["id"] for row in rows[start : start + KEYS_MAX]]
+                there.update(await connection.scalars(select(table.c.id).where(table.c.id.in_(ids))))
+            new = [row for row in rows if row["id"] not in there]
+            if not new:
+                return
+            await connection.execute(insert(table), new)
+            counting = sqlite_insert(usage)
+            counting = counting.on_conflict_do_update(
+                index_elements=["skill_id", "version"],
+                set_={
+                    "calls": usage.c.calls + counting.excluded.calls,
+                    "failures": usage.c.failures + counting.excluded.failures,
+                    "last_at": func.max(usage.c.last_at, counting.excluded.last_at),
+                },
+            )
+            await connection.execute(counting, counted(new))
 
     async def close(self) -> None:
         async with self._writer:
@@ -183,6 +214,12 @@ async def _write(connection: AsyncConnection, plan: WritePlan) -> None:
             update(table).where(table.c.id == bindparam("incident")).values(level=bindparam("mark")),
             [{"incident": incident, "mark": level} for incident, level in plan.levels.items()],
         )
+    for skill_id, number in plan.pruned:
+        table = schema.versions
+        await connection.execute(delete(table).where((table.c.skill_id == skill_id) & (table.c.version == number)))
+    for skill_id in plan.removed:
+        for table in (schema.versions, schema.usage, schema.ledger):
+            await connection.execute(delete(table).where(table.c.skill_id == skill_id))
     head = schema.change_head
     moved = await connection.execute(
         update(head)

@@ -1,4 +1,4 @@
-"""Drafts to publish, and what must hold for a store's log whatever happened to it."""
+"""Drafts to publish, invocations to log, and what must hold for a store's log whatever happened to it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import select
 
-from services.models import Change, Draft, FileEntry, Grade, ToolSpec, Visibility
+from services.models import Change, Draft, FileEntry, Grade, Invocation, ToolSpec, Visibility
 from services.storage import schema
 from services.storage.plan import GENESIS, change_id
 from services.storage.sql import SqlStore
@@ -52,6 +52,24 @@ def draft(
     )
 
 
+def invocation(number: int, skill_id: str = "main/alpha") -> Invocation:
+    return Invocation(
+        id=f"inv-{number:04d}",
+        at=f"2026-11-21T00:00:{number:02d}.000Z",
+        caller="ann",
+        session="s",
+        transport="rest",
+        target="run",
+        skill_id=skill_id,
+        version=1,
+        digest="sha256:x",
+        ok=number % 2 == 0,
+        code="" if number % 2 == 0 else "timeout",
+        duration_ms=1.5,
+        arguments="{}",
+    )
+
+
 def assert_linked(changes: Sequence[Change], epoch: str) -> None:
     """A log read from its start: dense, each id in its form, each row naming the one before it on its stream."""
     assert [change.seq for change in changes] == list(range(1, len(changes) + 1))
@@ -88,6 +106,9 @@ async def assert_chained(store: SqlStore) -> int:
     for row in versions:
         numbers.setdefault(row["skill_id"], []).append(row["version"])
     for row in skills:
+        if row["status"] == "removed":
+            assert row["id"] not in numbers
+            continue
         assert numbers[row["id"]] == list(range(1, row["last_version"] + 1))
         assert row["seq"] <= len(rows)
         assert row["active_version"] is None or row["active_version"] <= row["last_version"]

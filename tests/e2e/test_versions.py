@@ -1,0 +1,132 @@
+"""A skill's versions over REST and RPC: activate, pin, restore, remove, compare, export, usage."""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import httpx2
+import pytest
+from websockets.sync.client import connect
+
+from tests.e2e.test_rest import package, upload
+from tests.support.service import Service
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Any:
+    with httpx2.Client(base_url=f"{service.url}/api/v1", timeout=10) as opened:
+        yield opened
+
+
+def data(answer: httpx2.Response, status: int = 200) -> Any:
+    assert answer.status_code == status, answer.text
+    return answer.json()["data"]
+
+
+def publish(client: httpx2.Client, name: str, *bodies: str) -> None:
+    for body in bodies:
+        assert upload(client, package(name, body)).status_code == 201
+
+
+def test_a_version_is_activated_and_pinned_and_the_list_says_so(client: httpx2.Client) -> None:
+    publish(client, "kept", "one", "two", "three")
+    assert data(client.post("/skills/main/kept/activate", json={"version": 1}))["version"] == 1
+    assert data(client.post("/skills/main/kept/pin", json={"version": 2}))["changed"] is True
+    shown = data(client.get("/skills/main/kept/versions"))["items"]
+    assert [(each["version"], each["active"], each["pinned"]) for each in shown] == [
+        (3, False, False),
+        (2, False, True),
+        (1, True, False),
+    ]
+    assert data(client.get("/skills/main/kept"))["pinned"] == [2]
+    assert data(client.post("/skills/main/kept/pin", json={"version": 2, "pinned": False}))["changed"] is True
+    assert client.post("/skills/main/kept/pin", json={"version": 9}).status_code == 404
+    assert client.post("/skills/main/kept/pin", json={"version": "2"}).status_code == 422
+
+
+def test_a_deleted_skill_is_restored_and_an_active_one_is_not(client: httpx2.Client) -> None:
+    publish(client, "restored", "one", "two")
+    client.post("/skills/main/restored/activate", json={"version": 1})
+    assert client.post("/skills/main/restored/restore").status_code == 409
+    client.delete("/skills/main/restored")
+    assert data(client.get("/skills/main/restored"))["deleted_version"] == 1
+    assert data(client.post("/skills/main/restored/restore"))["version"] == 1
+    assert data(client.get("/skills/main/restored"))["status"] == "active"
+
+
+def test_a_hard_delete_leaves_only_the_number_of_the_last_version(client: httpx2.Client) -> None:
+    publish(client, "removed", "one", "two")
+    assert data(client.delete("/skills/main/removed", params={"hard": "true"}))["version"] == 2
+    for path in ("", "/versions", "/versions/1", "/usage", "/export"):
+        assert client.get(f"/skills/main/removed{path}").status_code == 404
+    assert data(upload(client, package("removed", "one")), 201)["version"] == 3
+
+
+def test_two_versions_are_compared_file_by_file(client: httpx2.Client) -> None:
+    upload(client, package("compared", "Do it.", **{"scripts/a.py": "print(1)\n", "gone.txt": "x\n"}))
+    upload(client, package("compared", "Do that.", **{"scripts/a.py": "print(1)\n", "new.bin": "a\0b"}))
+
+    found = data(client.get("/skills/main/compared/diff", params={"from": 1, "to": 2}))
+
+    assert (found["from"]["version"], found["to"]["version"], found["truncated"]) == (1, 2, False)
+    files = {file["path"]: file for file in found["files"]}
+    assert {path: file["change"] for path, file in files.items()} == {
+        "SKILL.md": "changed",
+        "gone.txt": "removed",
+        "new.bin": "added",
+    }
+    assert "-Do it.\n+Do that.\n" in files["SKILL.md"]["diff"]
+    assert files["new.bin"]["binary"] is True
+    assert client.get("/skills/main/compared/diff", params={"from": 1, "to": 9}).status_code == 404
+    assert client.get("/skills/main/compared/diff", params={"from": 1}).status_code == 422
+    same = data(client.get("/skills/main/compared/diff", params={"from": 2, "to": 2}))
+    assert (same["files"], same["frontmatter"]) == ([], [])
+
+
+def test_an_export_is_the_same_bytes_each_time_and_can_be_published_again(client: httpx2.Client) -> None:
+    upload(client, package("exported", "Do it.", **{"scripts/a.py": "print(1)\n"}))
+    answers = [client.get("/skills/main/exported/export", params={"version": 1}) for _ in range(2)]
+    assert answers[0].content == answers[1].content
+    digest = data(client.get("/skills/main/exported"))["digest"]
+    assert answers[0].headers["etag"] == f'"{digest}"'
+    with zipfile.ZipFile(io.BytesIO(answers[0].content)) as archive:
+        assert archive.namelist() == ["exported/SKILL.md", "exported/scripts/a.py"]
+    cached = client.get("/skills/main/exported/export", headers={"if-none-match": f'"{digest}"'})
+    assert (cached.status_code, cached.content) == (304, b"")
+    again = data(upload(client, answers[0].content), 201)
+    assert (again["digest"], again["changed"]) == (digest, False)
+
+
+def test_usage_and_the_log_tell_who_called_and_how_it_went(client: httpx2.Client, service: Service) -> None:
+    with connect(f"{service.url.replace('http', 'ws')}/ws") as socket:
+        for command in ("get_usage", "skill_logs"):
+            params = {"owner": "main", "name": "hello-world"}
+            socket.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": command, "params": params}))
+            answer = json.loads(socket.recv(5))
+            while answer.get("id") != 1:
+                answer = json.loads(socket.recv(5))
+            assert "result" in answer, answer
+    usage = data(client.get("/skills/main/hello-world/usage"))
+    assert (usage["calls"], usage["failures"], usage["last_at"], usage["versions"]) == (0, 0, None, [])
+    for query in ({"ok": "true"}, {"caller": "nobody"}, {"until": "2020-01-01T00:00:00Z"}):
+        assert data(client.get("/invocations", params=query))["items"] == []
+    assert client.get("/invocations", params={"ok": "perhaps"}).status_code == 422
+
+
+def test_the_older_addresses_lead_to_the_same_operations(client: httpx2.Client, service: Service) -> None:
+    admin = f"{service.url}/admin/skills"
+    for number, body in enumerate(("one", "two"), start=1):
+        files = {"file": ("a.zip", package("old-client", body), "application/zip")}
+        assert data(client.post(f"{admin}/validate", files=files))["grade"] == "strict"
+        assert data(client.post(f"{admin}/upload", files=files), 201)["version"] == number
+    for skill in ("old-client", "main/old-client"):
+        assert len(data(client.get(f"{admin}/{skill}/versions"))["items"]) == 2
+        assert data(client.get(f"{admin}/{skill}/logs"))["items"] == []
+        assert "seq" in data(client.post(f"{admin}/{skill}/reload"))
+    assert data(client.post(f"{admin}/old-client/rollback", json={"version": 1}))["version"] == 1
+    assert data(client.get("/skills/main/old-client"))["version"] == 1
+    assert client.post(f"{admin}/old-client/rollback", json={"version": 9}).status_code == 404
+    assert client.get(f"{admin}/UPPER/versions").status_code == 400
+    broken = {"file": ("a.zip", b"no zip", "application/zip")}
+    assert client.post(f"{admin}/validate", files=broken).status_code == 400
