@@ -1,5 +1,8 @@
 """One subscriber: a cursor into the shared log and the shared states, with no queue of its own.
 
+A subscriber with a wire that is up to date shares the cursor of its audience (`audience.py`); what follows holds
+while it goes alone.
+
 How a stream stays free of gaps and duplicates:
 
 * The cursor is the seq of the last row looked at. Rows are consecutive, so "the next row" is always well
@@ -15,8 +18,8 @@ How a stream stays free of gaps and duplicates:
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple, Protocol
 
 from notifier.close_codes import CloseCode
 from notifier.events import Cursor, Event, Frame, Reset, ResetReason, StateEvent, Viewer
@@ -39,6 +42,34 @@ class SubscriptionEnded(Exception):
         self.close = close
 
 
+class Place(NamedTuple):
+    """Up to where a subscriber was sent what it wants: a row of the log, and a version of the states."""
+
+    seq: int
+    id: str
+    state_version: int
+
+
+class Shared(Protocol):
+    """The audience a subscription is a member of."""
+
+    @property
+    def place(self) -> Place: ...
+    @property
+    def unsent(self) -> Mapping[str, int]: ...
+    def release(self, subscription: "Subscription") -> None: ...
+
+
+class Follower(Protocol):
+    """Who moves a subscription's events to its wire."""
+
+    def behind(self) -> None:
+        """The subscription goes alone from here on."""
+        ...
+
+    def ended(self, close: CloseCode) -> None: ...
+
+
 class Sources(NamedTuple):
     """What all subscriptions of a hub read from; `snapshot` is where a reset sends its client."""
 
@@ -50,15 +81,32 @@ class Sources(NamedTuple):
 
 
 class Subscription:
-    """`next_batch` has one caller at a time; the other methods may be called beside it. `close` it when done."""
+    """`next_batch` has one caller at a time; the other methods may be called beside it. `close` it when done.
+
+    `on_alone` is called when it leaves an audience, `on_close` when it is closed.
+    """
+
+    __slots__ = (
+        "_audience", "_close_code", "_confirmed_id", "_cursor", "_cursor_id", "_epoch_changes", "_first",
+        "_first_recovery", "_in_flight", "_interests", "_is_closed", "_is_outstanding", "_ledger", "_on_alone",
+        "_on_close", "_open_joins", "_reset", "_ring", "_snapshot", "_state_cursor", "_states", "_tail", "_waiter",
+        "follower", "transport", "viewer",
+    )  # fmt: skip
 
     def __init__(
-        self, sources: Sources, viewer: Viewer, transport: str, on_close: Callable[["Subscription"], None]
+        self,
+        sources: Sources,
+        viewer: Viewer,
+        transport: str,
+        on_alone: Callable[["Subscription"], None],
+        on_close: Callable[["Subscription"], None],
     ) -> None:
         self.transport = transport
-        self.ended = asyncio.Event()
-        self._viewer = viewer
+        self.viewer = viewer
+        self.follower: Follower | None = None  # None for a caller of `next_batch`
+        self._audience: Shared | None = None
         self._ring, self._tail, self._states, self._ledger, self._snapshot = sources
+        self._on_alone = on_alone
         self._on_close = on_close
         self._close_code: CloseCode | None = None
         self._is_closed = False
@@ -74,7 +122,7 @@ class Subscription:
         self._reset: Reset | None = None  # a later one replaces it: only the newest position matters
         self._first: Join | None = None  # made by `begin`
         self._first_recovery: Recovery | None = None
-        self._wake = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None  # of `next_batch`
 
     @property
     def topics(self) -> frozenset[str]:
@@ -83,6 +131,8 @@ class Subscription:
     @property
     def position(self) -> str:
         """The id up to which everything this subscriber wanted has been delivered."""
+        if self._audience is not None:
+            return self._audience.place.id
         return self._confirmed_id if self._is_outstanding or self._reset is not None else self._cursor_id
 
     @property
@@ -93,7 +143,40 @@ class Subscription:
     @property
     def pending(self) -> int:
         """Events that are owed and neither delivered nor counted as lost yet."""
-        return self._in_flight + sum(interest.owed for interest in self._interests.values())
+        unsent = sum(self._audience.unsent.values()) if self._audience is not None else 0
+        return unsent + self._in_flight + sum(interest.owed for interest in self._interests.values())
+
+    @property
+    def is_current(self) -> bool:
+        """True when all that is left to deliver is what comes next, as for any other that wants the same."""
+        if self._close_code is not None or self._open_joins or self._reset is not None or self._is_outstanding:
+            return False
+        if self._first is not None and self._first_recovery is None:
+            return False
+        head = self._ring.head
+        floors = (interest.floor for topic, interest in self._interests.items() if topic in LOG_TOPICS)
+        if self._cursor != head or any(floor > head for floor in floors):
+            return False
+        return not any(self._wants_state(event) for event in self._states.changed_after(self._state_cursor))
+
+    def go_together(self, audience: Shared) -> None:
+        """Becomes a member of an audience; the hub's, for a subscription that `is_current`."""
+        self._audience = audience
+
+    def go_alone(self, place: Place, owed: Mapping[str, int]) -> None:
+        """The audience's way to let a member go."""
+        self._audience = None
+        self._cursor, self._cursor_id, self._state_cursor = place
+        for topic, count in owed.items():
+            self._interests[topic].owed += count
+        self._on_alone(self)
+        if self.follower is not None:
+            self.follower.behind()
+
+    def step_out(self) -> None:
+        """Leaves the audience, if it is in one."""
+        if self._audience is not None:
+            self._audience.release(self)
 
     def begin(self, topics: frozenset[str], since: str | None) -> None:
         """The first join of a stream that has no acknowledgement of its own; `start` does the rest."""
@@ -113,6 +196,7 @@ class Subscription:
         With `since`, log topics are replayed from there, also when they were joined before. Without it,
         topics that were joined before are left as they are.
         """
+        self.step_out()
         added = topics if since is not None else topics - self._interests.keys()
         self.leave(added)
         for topic in added:
@@ -138,7 +222,7 @@ class Subscription:
             return Recovery(join.position, join.since is not None, 0)
         epoch_changes = self._epoch_changes
         replay = await self._tail.replay(
-            join.since, join.head, lambda event: event.topic in topics and self._viewer.sees(event)
+            join.since, join.head, lambda event: event.topic in topics and self.viewer.sees(event)
         )
         if epoch_changes != self._epoch_changes:  # the reset that says so is already arranged
             return Recovery(self._ring.head_id, False, 0)
@@ -152,7 +236,7 @@ class Subscription:
     def acknowledge(self, join: Join) -> None:
         """Lets events flow; call it once the answer to the client is on its way."""
         self._open_joins.discard(join)
-        self._wake.set()
+        self._wake()
 
     def withdraw(self, join: Join) -> None:
         self.leave(join.topics)
@@ -160,6 +244,7 @@ class Subscription:
 
     def leave(self, topics: frozenset[str]) -> None:
         """Forgets topics; unknown ones are ignored. What was owed of them is counted as lost."""
+        self.step_out()
         for topic in topics & self._interests.keys():
             self._ledger.add_undelivered(self._interests.pop(topic).owed, "unsubscribed")
 
@@ -168,13 +253,13 @@ class Subscription:
 
         Raises `SubscriptionEnded`, and what the history reader raises. Cancelling it loses nothing.
         """
-        self._confirm()
+        assert self._audience is None
+        self.confirm()
         if self._first is not None and self._first_recovery is None:
             await self.start()
         while True:
             if self._close_code is not None:
                 raise SubscriptionEnded(self._close_code)
-            self._wake.clear()
             if not self._open_joins:
                 frames = self._take(max_events)
                 if not frames and not self._ring.reaches(self._cursor):
@@ -184,20 +269,28 @@ class Subscription:
                 if frames:
                     self._is_outstanding = True
                     return frames
-            await self._wake.wait()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
 
     def end(self, close: CloseCode) -> None:
         """Makes `next_batch` raise; what was not delivered is left to a resume."""
         if self._close_code is None:
             self._close_code = close
-            self.ended.set()
-            self._wake.set()
+            self.step_out()
+            self._wake()
+            if self.follower is not None:
+                self.follower.ended(close)
 
     def close(self) -> None:
         """Unregisters; idempotent. What was owed, and a batch that was not confirmed, counts as lost."""
         if not self._is_closed:
             self._is_closed = True
+            self.follower = None
             self.end(_CLOSED)
+            self.step_out()
             self._lose("closed", self.topics)
             self._ledger.add_undelivered(self._in_flight, "closed")
             self._in_flight = 0
@@ -208,21 +301,21 @@ class Subscription:
         if self._wants(event):
             self._interests[event.topic].owed += 1
             self._ledger.owed += 1
-            self._wake.set()
+            self._wake()
         elif self._cursor == event.seq - 1:
             self._cursor, self._cursor_id = event.seq, event.id
 
     def on_state(self, event: StateEvent) -> None:
         interest = self._interests.get(event.topic)
-        if interest is not None and self._viewer.sees(event):
+        if interest is not None and self.viewer.sees(event):
             interest.owed += 1
             self._ledger.owed += 1
-            self._wake.set()
+            self._wake()
 
     def on_state_gone(self, event: StateEvent, reason: LossReason) -> None:
         """A state was replaced or evicted; if it was owed here and not read yet, it is lost."""
         interest = self._interests.get(event.topic)
-        if interest is None or not self._viewer.sees(event):
+        if interest is None or not self.viewer.sees(event):
             return
         if event.version > max(self._state_cursor, interest.floor, interest.live):
             interest.owed -= 1
@@ -234,7 +327,7 @@ class Subscription:
             interest = self._interests[topic]
             self._ledger.owed -= interest.owed
             interest.owed, interest.live = 0, seq - 1
-        self._wake.set()
+        self._wake()
 
     def on_epoch(self, reason: Literal["epoch", "trimmed"] = "epoch") -> None:
         """The ring starts anew: no position of before can be gone on from."""
@@ -264,6 +357,10 @@ class Subscription:
         for topic in topics & self._interests.keys():
             self._interests[topic].floor = cursor.seq
 
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     def _freeze_position(self) -> None:
         """Keeps `position` where it is while the cursor moves over what is yet to be delivered."""
         self._confirmed_id = self.position
@@ -271,13 +368,18 @@ class Subscription:
     def _arrange_reset(self, reason: ResetReason) -> None:
         self._reset = Reset(reason, self._cursor_id, self._snapshot)
         event_resets.labels(reason).inc()
-        self._wake.set()
+        self._wake()
 
     def _wants(self, event: Event) -> bool:
         interest = self._interests.get(event.topic)
-        return interest is not None and event.seq > interest.floor and self._viewer.sees(event)
+        return interest is not None and event.seq > interest.floor and self.viewer.sees(event)
 
-    def _confirm(self) -> None:
+    def _wants_state(self, event: StateEvent) -> bool:
+        interest = self._interests.get(event.topic)
+        return interest is not None and event.version > interest.floor and self.viewer.sees(event)
+
+    def confirm(self) -> None:
+        """What `next_batch` returned last has been delivered."""
         self._ledger.add_delivered(self._in_flight, self.transport)
         self._in_flight = 0
         self._is_outstanding = False
@@ -298,9 +400,8 @@ class Subscription:
         taken: list[StateEvent] = []
         for event in self._states.changed_after(self._state_cursor):
             self._state_cursor = event.version
-            interest = self._interests.get(event.topic)
-            if interest is not None and event.version > interest.floor and self._viewer.sees(event):
-                self._count_taken(interest, event.version)
+            if self._wants_state(event):
+                self._count_taken(self._interests[event.topic], event.version)
                 taken.append(event)
                 if len(taken) == max_events:
                     break
