@@ -151,10 +151,11 @@ class Hub:
         if not subscription.is_current:
             return False
         key = (subscription.viewer, subscription.topics)
-        audience = self._audiences.get(key)
+        if key in self._audiences:
+            self._audiences[key].flush()  # this subscriber was sent those rows while it went alone
+        audience = self._audiences.get(key)  # which is gone when the flush has paused its last member
         if audience is None:
             audience = self._audiences[key] = Audience(*key, self._ring, self._states, self.ledger)
-        audience.flush()  # this subscriber was sent those rows while it went alone
         audience.add(subscription, wire)
         subscription.go_together(audience)
         del self._alone[subscription]

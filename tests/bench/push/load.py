@@ -11,7 +11,8 @@ import select
 import socket
 import sys
 
-MARK = b"~"
+# Of a character that no frame header and no JSON of ours holds otherwise.
+MARK = b"\xa7"
 _WEBSOCKET = (
     "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"

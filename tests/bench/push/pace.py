@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-DATA = {"id": "main/release-digest", "version": 7, "digest": "sha256:" + "5f" * 32, "mark": "~"}
+DATA = {"id": "main/release-digest", "version": 7, "digest": "sha256:" + "5f" * 32, "mark": "§"}
 BURST = 16
 BURSTS = 60
 BURSTS_IN_FLIGHT = 4
