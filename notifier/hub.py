@@ -69,6 +69,10 @@ class Hub:
     def subscriptions(self) -> Sequence[Subscription]:
         return tuple(self._subscriptions)
 
+    def remember(self, rows: Iterable[LogRow]) -> None:
+        """See `UnifiedNotifier.remember`."""
+        self._ring.remember([Event(row) for row in rows])
+
     def apply(self, rows: Iterable[LogRow]) -> None:
         """Takes committed rows in seq order. Rows that were applied before are ignored.
 

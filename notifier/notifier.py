@@ -80,6 +80,11 @@ class UnifiedNotifier:
         """True while no more streams should be opened; turning one away is kinder than ending another."""
         return len(self._hub.subscriptions) >= self._subscribers_max
 
+    def remember(self, rows: Iterable[LogRow]) -> None:
+        """Takes the newest rows up to the position it starts from, before the first stream: clients of a replica that
+        was replaced resume without each of them reading the store. Rows that do not end there are left out."""
+        self._hub.remember(rows)
+
     def apply(self, rows: Iterable[LogRow]) -> None:
         """Announces committed rows, in seq order; never blocks."""
         self._hub.apply(rows)

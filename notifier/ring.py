@@ -1,6 +1,6 @@
 """The newest rows of the log, shared by all subscribers: a subscription is a number into it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from notifier.events import Cursor, Event
@@ -45,6 +45,14 @@ class Ring:
         self.first = head + 1
         self.head = head
         self.head_id = head_id
+
+    def remember(self, events: Sequence[Event]) -> None:
+        """Takes the newest rows before anything is appended; they must end at `head` and follow one another."""
+        if not events or events[-1].seq != self.head or events[-1].seq - events[0].seq != len(events) - 1:
+            return
+        self.restart(self.epoch, events[0].seq - 1, "")
+        for event in events:
+            self.append(event)
 
     def append(self, event: Event) -> None:
         """Takes a row after `head`, pushing out the oldest when full.
