@@ -18,6 +18,8 @@ _COMMANDS = {
     "serve": _Command("gateway.commands.service", "Serve MCP, REST, WebSocket RPC, SSE and the dashboard."),
     "stdio": _Command("gateway.commands.service", "Speak MCP on stdin and stdout."),
     "publish": _Command("gateway.commands.publish", "Publish a package (a folder or a zip) to a running service."),
+    "watch": _Command("gateway.commands.live", "Print a running service's events as they happen."),
+    "rpc": _Command("gateway.commands.live", "Call a command of a running service."),
     "validate": _Command("gateway.commands.validate", "Judge packages, with line numbers and hints."),
 }
 

@@ -77,12 +77,7 @@ class _RpcStream(Stream):
     ) -> None:
         super().__init__(notifier, subscription)
         self._message_bytes_max = message_bytes_max
-        local = {
-            "subscribe": Registered(self._subscribe, 15.0),
-            "unsubscribe": Registered(self._unsubscribe, is_plain=True),
-            "ping": Registered(self._ping, is_plain=True),
-        }
-        self._calls = RpcConnection(rpc, principal, self._send, self.writable, local)
+        self._calls = RpcConnection(rpc, principal, self._send, self.writable, self._local_commands())
 
     def receive(self, message: bytes) -> None:
         if self._subscription.close_code is not None and not self._calls.is_busy:
@@ -111,6 +106,13 @@ class _RpcStream(Stream):
         except TimeoutError:
             log.info("calls cut off at the end of a stream")
         self._finish(close)
+
+    def _local_commands(self) -> dict[str, Registered]:
+        return {
+            "subscribe": Registered(self._subscribe, 15.0),
+            "unsubscribe": Registered(self._unsubscribe, is_plain=True),
+            "ping": Registered(self._ping, is_plain=True),
+        }
 
     def _send(self, message: bytes) -> None:
         if not self._is_over:
