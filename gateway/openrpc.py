@@ -14,7 +14,12 @@ _OPENRPC = "1.3.2"
 _TOPICS: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 128}
 _POSITION: dict[str, Any] = {"type": "string", "maxLength": 64}
 _CONNECTION: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
-    ("subscribe", "Events of topics, from now or after a position.", {"topics": _TOPICS, "since": _POSITION}, ("topics",)),
+    (
+        "subscribe",
+        "Events of topics, from now or after a position.",
+        {"topics": _TOPICS, "since": _POSITION},
+        ("topics",),
+    ),
     ("unsubscribe", "No more events of topics.", {"topics": _TOPICS}, ("topics",)),
     ("ping", "Where this stream stands.", {}, ()),
     (METHOD, "This document.", {}, ()),
@@ -37,9 +42,7 @@ def document(operations: tuple[Operation, ...], version: str) -> dict[str, Any]:
 def _of_operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     schema = _schema_of(operation.params)
     schemas.update(schema.get("$defs", {}))
-    method = _method(
-        operation.name, operation.summary, schema.get("properties", {}), tuple(schema.get("required", ()))
-    )
+    method = _method(operation.name, operation.summary, schema.get("properties", {}), tuple(schema.get("required", ())))
     return {**method, "x-scope": operation.scope, "x-timeout-s": operation.timeout_s}
 
 

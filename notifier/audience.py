@@ -62,7 +62,7 @@ class Audience:
     @property
     def unsent(self) -> Counter[str]:
         """How many events of each topic wait for the next flush."""
-        return Counter(frame.topic for frame in (*self._unsent_states, *self._unsent))
+        return Counter([*(state.topic for state in self._unsent_states), *(event.topic for event in self._unsent)])
 
     def add(self, subscription: Subscription, wire: Wire) -> None:
         """Takes a subscriber that is up to date, after a flush."""

@@ -15,9 +15,10 @@ from notifier.close_codes import SHUTDOWN, CloseCode
 from notifier.events import Cursor, Event, LogRow, StateEvent, Viewer
 from notifier.history import HistoryReader, LogTail
 from notifier.ledger import DeliveryLedger
+from notifier.reader import Sources
 from notifier.ring import LogPosition, Ring
 from notifier.states import LatestStates
-from notifier.subscription import Sources, Subscription
+from notifier.subscription import Subscription
 from notifier.topics import checked_topics, is_state_topic
 from notifier.wire import Wire
 
@@ -119,7 +120,8 @@ class Hub:
         )
         self.ledger.add_published()
         replaced, evicted = self._states.put(key, event)
-        for listener in (*self._alone, *self._audiences.values()):
+        listeners: tuple[Subscription | Audience, ...] = (*self._alone, *self._audiences.values())
+        for listener in listeners:
             if replaced is not None:
                 listener.on_state_gone(replaced, "conflated")
             if evicted is not None:

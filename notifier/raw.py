@@ -90,7 +90,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if self.response.status_code == 101:
-            self.scope["extensions"][RAW] = self  # type: ignore[literal-required,index]
+            cast(dict[str, Any], self.scope["extensions"])[RAW] = self
 
     def send_receive_event_to_app(self) -> None:
         if self.close_timer is None:
@@ -169,9 +169,9 @@ class RawHttpProtocol(HttpToolsProtocol):
             return True
         peer.begin(self)
         # Some kilobytes that nothing reads any more.
-        self.parser = None
+        self.parser = cast(Any, None)
         self.headers = []
-        self.scope = cycle.scope = {}  # type: ignore[typeddict-item]
+        self.scope = cycle.scope = cast(Any, {})
         return True
 
     def write(self, payload: bytes) -> None:
@@ -194,7 +194,7 @@ class RawHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {RAW: self}  # type: ignore[typeddict-item]
+        cast(dict[str, Any], self.scope)["extensions"] = {RAW: self}
 
     def data_received(self, data: bytes) -> None:
         if not self._is_taken:

@@ -1,6 +1,7 @@
 """One connection's subscription and its wire: together with others while up to date, by a task while behind."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -35,14 +36,14 @@ class StreamOwner(Protocol):
 class Stream:
     """A `Peer` of its wire and the follower of its subscription. `begin` it once; it ends with `lost`."""
 
-    __slots__ = ("_is_open", "_is_over", "_owner", "_pump", "_resumed", "_stall", "_subscription", "_wire")
+    __slots__ = ("_is_open", "_is_over", "_owner", "_resumed", "_stall", "_stop_catching_up", "_subscription", "_wire")
 
     _wire: Wire
 
     def __init__(self, owner: StreamOwner, subscription: Subscription) -> None:
         self._owner = owner
         self._subscription = subscription
-        self._pump: asyncio.Task[None] | None = None  # while the subscription goes alone
+        self._stop_catching_up: Callable[[], object] | None = None  # while the subscription goes alone
         self._resumed: asyncio.Event | None = None  # while the wire is paused
         self._stall: asyncio.TimerHandle | None = None
         self._is_open = False
@@ -83,14 +84,14 @@ class Stream:
             return
         self._is_over = True
         self.resumed()
-        if self._pump is not None:
-            self._pump.cancel()
+        if self._stop_catching_up is not None:
+            self._stop_catching_up()
         self._subscription.close()
         self._owner.forget(self)
 
     def behind(self) -> None:
-        if self._pump is None and not self._is_over and self._subscription.close_code is None:
-            self._pump = self._owner.tasks.start(self._catch_up(), "catch up")
+        if self._stop_catching_up is None and not self._is_over and self._subscription.close_code is None:
+            self._stop_catching_up = self._owner.tasks.start(self._catch_up(), "catch up")
 
     def ended(self, close: CloseCode) -> None:
         self._finish(close)
@@ -111,6 +112,7 @@ class Stream:
             self._wire.finish(close)
 
     async def _catch_up(self) -> None:
+        """Ends when the subscription is up to date, or has ended."""
         try:
             if not self._is_open:
                 await self._open()
@@ -130,7 +132,7 @@ class Stream:
             metrics.stream_failures.labels(self._subscription.transport).inc()
             self._subscription.end(UNAVAILABLE)
         finally:
-            self._pump = None
+            self._stop_catching_up = None
 
     def _stalled(self) -> None:
         self._stall = None

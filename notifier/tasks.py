@@ -1,7 +1,7 @@
 """Tasks that begin in callbacks, where nobody can wait for them, and have an owner all the same."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 
 class OwnedTasks:
@@ -10,11 +10,12 @@ class OwnedTasks:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[object, object, None], name: str) -> Callable[[], object]:
+        """Answers the way to cancel it."""
         task = asyncio.create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return task
+        return task.cancel
 
     async def close(self) -> None:
         while self._running:

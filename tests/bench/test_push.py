@@ -40,13 +40,13 @@ def floor() -> dict[str, float]:
 
 @pytest.fixture(scope="module", autouse=True)
 def head() -> None:
-    print(f"\n{machine('uvicorn', 'websockets', 'uvloop')}; {CLIENTS} clients, {EVENTS} events")  # noqa: T201
-    print(f"{'':24}{'us/delivery':>12}{'x floor':>9}{'last ms':>9}{'burst/s':>12}{'burst us':>9}{'KiB':>7}")  # noqa: T201
+    print(f"\n{machine('uvicorn', 'websockets', 'uvloop')}; {CLIENTS} clients, {EVENTS} events")
+    print(f"{'':24}{'us/delivery':>12}{'x floor':>9}{'last ms':>9}{'burst/s':>12}{'burst us':>9}{'KiB':>7}")
 
 
 def row(name: str, cost: dict[str, float]) -> dict[str, float]:
     ratio = cost["us"] / floor()["us"]
-    print(  # noqa: T201
+    print(
         f"{name:24}{cost['us']:12.2f}{ratio:9.2f}{cost['last_ms']:9.1f}{cost['burst_per_s']:12.0f}"
         f"{cost['burst_us']:9.2f}{cost['kib']:7.1f}"
     )
@@ -100,14 +100,14 @@ def test_round_trips_beside_fastapi() -> None:
         for name in ("skillwire", "skillwire-task", "fastapi")
     }
     for name, cost in costs.items():
-        print(f"{name:24}{cost['per_s']:10.0f} calls/s{cost['us']:9.1f} us")  # noqa: T201
+        print(f"{name:24}{cost['per_s']:10.0f} calls/s{cost['us']:9.1f} us")
     assert costs["skillwire"]["us"] * 1.5 <= costs["fastapi"]["us"]
 
 
 def test_clients_that_stop_reading_cost_the_others_nothing() -> None:
     """Budget N5."""
     cost = told(sys.executable, "-m", "tests.bench.push.slow")
-    print(json.dumps(cost))  # noqa: T201
+    print(json.dumps(cost))
     assert cost["quick_got"] == cost["stalled_got"] == 200_000
     assert cost["stalled_exact"] == 50
     assert cost["mb"] <= 50

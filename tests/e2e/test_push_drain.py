@@ -73,7 +73,7 @@ class RawSse(RawStream):
         self.read_until(b"event: hello")
 
     def ended_cleanly(self) -> bool:
-        return b'event: bye\nretry: ' in self.received and self.received.endswith(b"\r\n0\r\n\r\n")
+        return b"event: bye\nretry: " in self.received and self.received.endswith(b"\r\n0\r\n\r\n")
 
 
 class RawWebSocket(RawStream):
@@ -97,7 +97,10 @@ def test_every_stream_ends_with_a_resumable_close_and_resumes_elsewhere(tmp_path
     skills = tmp_path / "skills"
     skills.mkdir()
     settings = {"watch": "off", "embedder": "off", "redis_url": "off"}
-    with running(skills, tmp_path / "data", **settings) as leaving, running(skills, tmp_path / "data", **settings) as other:
+    with (
+        running(skills, tmp_path / "data", **settings) as leaving,
+        running(skills, tmp_path / "data", **settings) as other,
+    ):
         streams = [(RawSse if number % 2 else RawWebSocket)(leaving, "") for number in range(STREAMS)]
         first = publish(leaving, "one")
         for stream in streams:

@@ -153,13 +153,13 @@ async def test_stalled_subscriber_is_ended_and_others_receive_everything(raw: bo
     async with pushing(stall_s=0.2, raw=raw) as push, push.connect() as connection:
         quick = RpcClient(connection)
         await quick.call("subscribe", topics=["skills"])
-        with socket.socket() as raw:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            raw.setblocking(False)
+        with socket.socket() as small:
+            small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            small.setblocking(False)
             loop = asyncio.get_running_loop()
-            await loop.sock_connect(raw, ("127.0.0.1", push.port))
+            await loop.sock_connect(small, ("127.0.0.1", push.port))
             async with websockets.connect(
-                f"ws://127.0.0.1:{push.port}/ws", sock=raw, ping_interval=None, compression=None, max_queue=1
+                f"ws://127.0.0.1:{push.port}/ws", sock=small, ping_interval=None, compression=None, max_queue=1
             ) as stalled:
                 await RpcClient(stalled).call("subscribe", topics=["skills"])
                 stalled.transport.pause_reading()

@@ -74,7 +74,9 @@ class BareStream(Stream):
         return close.reason.encode()
 
 
-def opened(notifier: UnifiedNotifier, topics: frozenset[str], since: str | None = None) -> tuple[BareStream, MemoryWire]:
+def opened(
+    notifier: UnifiedNotifier, topics: frozenset[str], since: str | None = None
+) -> tuple[BareStream, MemoryWire]:
     stream = BareStream(notifier, notifier.subscribe(EVERYONE, topics, since))
     wire = MemoryWire(stream)
     stream.begin(wire)
@@ -114,7 +116,7 @@ async def test_stalled_wire_is_ended_as_slow_and_the_others_go_on() -> None:
     stalled.pause()
     announce(log, notifier, 20)
     async with asyncio.timeout(5):
-        while stalled.close is None:
+        while stalled.close is None:  # noqa: ASYNC110  # a timer ends it
             await asyncio.sleep(0.001)
 
     assert stalled.close == SLOW
@@ -133,7 +135,7 @@ async def test_write_that_fails_ends_that_stream_only() -> None:
     def fail(_: list[Frame]) -> None:
         raise RuntimeError("the handler is closed")
 
-    broken.write = fail  # type: ignore[method-assign]
+    broken.write = fail  # type: ignore[assignment, method-assign]
     announce(log, notifier, 2)
     await turns()
 

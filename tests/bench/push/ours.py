@@ -30,7 +30,7 @@ async def main(transport: str, clients: int, events: int, per_s: float) -> None:
     async def ws(websocket: WebSocket) -> None:
         await serve_websocket(websocket, notifier, rpc, EVERYONE, "bench")
 
-    async def sse(request: Request) -> Response:
+    async def sse(_: Request) -> Response:
         return sse_response(notifier, EVERYONE, ["skills"], None)
 
     async def publish(count: int) -> None:

@@ -13,6 +13,7 @@ import uvloop
 import websockets
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from sse_starlette.sse import EventSourceResponse
+from starlette.types import ASGIApp
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.bench.push.pace import DATA, allow_many_files, paced
@@ -28,9 +29,11 @@ TEXT = msgspec.json.encode({
 }).decode()  # fmt: skip
 
 
-async def serving(app: object) -> tuple[uvicorn.Server, asyncio.Task[None], int]:
+async def serving(app: ASGIApp) -> tuple[uvicorn.Server, asyncio.Task[None], int]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws_per_message_deflate=False, ws_ping_interval=None)  # type: ignore[arg-type]
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, access_log=False, ws_per_message_deflate=False, ws_ping_interval=None
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     return server, task, listener.getsockname()[1]
@@ -68,7 +71,7 @@ async def sse_starlette(clients: int, events: int, per_s: float) -> None:
             yield {"id": "621cc924-2-3106cefd", "data": await queue.get()}
 
     @app.get("/events")
-    async def events_(topics: str) -> EventSourceResponse:
+    async def events_() -> EventSourceResponse:
         queue: asyncio.Queue[str] = asyncio.Queue()
         queues.append(queue)
         return EventSourceResponse(stream(queue))

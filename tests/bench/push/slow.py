@@ -119,7 +119,8 @@ async def main() -> None:
     await child.wait()
     sys.stdout.write(
         json.dumps({
-            "publisher_s": took_s, "worst_publish_ms": worst_s * 1000, "quick_got": quick, "mb": (peak_kib - before_kib) / 1024,
+            "publisher_s": took_s, "worst_publish_ms": worst_s * 1000, "quick_got": quick,
+            "mb": (peak_kib - before_kib) / 1024,
             "stalled_got": int(stalled), "stalled_exact": int(exact),
         }) + "\n"
     )  # fmt: skip

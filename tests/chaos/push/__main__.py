@@ -15,13 +15,14 @@ from pathlib import Path
 import click
 
 from services.clock import monotonic_s
-from services.models import Change
+from services.models import Change, Visibility
 from services.storage.sql import SqlStore
 from tests.chaos.push.clients import Client
 from tests.support.drafts import draft, tool
 
 OWNERS = tuple(f"owner-{number}" for number in range(12))
 TOPICS = ("skills", "tools")
+VISIBILITIES: tuple[Visibility, ...] = ("public", "private", "private")
 CATCH_UP_S = 60.0
 
 
@@ -64,7 +65,7 @@ async def nursery_for(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
 async def publish(store: SqlStore, rng: random.Random, until_s: float) -> int:
     count = 0
     while monotonic_s() < until_s:
-        owner, visibility = rng.choice(OWNERS), rng.choice(("public", "private", "private"))
+        owner, visibility = rng.choice(OWNERS), rng.choice(VISIBILITIES)
         tools = [tool(f"t{count}")] if rng.random() < 0.5 else []
         name = f"{'open' if visibility == 'public' else 'own'}-{rng.randrange(5)}"
         await store.publish([draft(name, f"text {count}", owner=owner, visibility=visibility, tools=tools)])
@@ -142,9 +143,10 @@ async def run(seconds: float, count: int, kinds: Sequence[str], seed: int) -> li
     hops = {each: sum(client.connected[each] for client in clients) for each in ("ws", "sse")}
     polite = sum(client.ended_politely for client in clients)
     click.echo(
-        f"{seconds:.0f} s, seed {seed}, {'+'.join(kinds)}: {published} publishes, {len(rows)} rows, {delivered} deliveries, "
-        f"{ends['SIGKILL']} kills, {ends['SIGTERM']} ends, subscribed over {hops['ws']} WebSockets and {hops['sse']} "
-        f"event streams, {polite} told bye: {count - len(broken)} of {count} exact"
+        f"{seconds:.0f} s, seed {seed}, {'+'.join(kinds)}: {published} publishes, {len(rows)} rows, "
+        f"{delivered} deliveries, {ends['SIGKILL']} kills, {ends['SIGTERM']} ends, "
+        f"subscribed over {hops['ws']} WebSockets and {hops['sse']} event streams, "
+        f"{polite} told bye: {count - len(broken)} of {count} exact"
     )
     return broken
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -18,8 +18,8 @@ SILENCE_S = 5.0
 class _Message(msgspec.Struct):
     method: str = ""
     id: object = None
-    params: dict[str, object] = {}  # noqa: RUF012  # msgspec copies it
-    result: dict[str, object] = {}  # noqa: RUF012
+    params: dict[str, object] = {}
+    result: dict[str, object] = {}
     error: object = None
 
 
@@ -64,7 +64,7 @@ class Client:
     def _path(self) -> str:
         return f"owners={','.join(sorted(self.owners))}&topics={','.join(sorted(self.topics))}"
 
-    async def _websocket(self, port: int) -> AsyncIterator[None]:
+    async def _websocket(self, port: int) -> AsyncGenerator[None]:
         """Yields once it is subscribed."""
         async with connect(
             f"ws://127.0.0.1:{port}/ws?{self._path()}", ping_interval=None, compression=None, close_timeout=0.2
@@ -83,7 +83,7 @@ class Client:
                 elif message.method == "bye":
                     self.ended_politely += 1
 
-    async def _sse(self, port: int) -> AsyncIterator[None]:
+    async def _sse(self, port: int) -> AsyncGenerator[None]:
         """Yields once the stream says hello."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         head = f"GET /events?{self._path()} HTTP/1.1\r\nHost: 127.0.0.1\r\nLast-Event-ID: {self.cursor}\r\n\r\n"

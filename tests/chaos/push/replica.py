@@ -33,7 +33,6 @@ def viewer(query: QueryParams) -> Viewer:
     return Viewer(frozenset(query["owners"].split(",")))
 
 
-
 async def main(url: str, port: int, *, is_raw: bool) -> None:
     store = await SqlStore.open(url)
     snapshot = await store.snapshot()
