@@ -17,7 +17,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
 
 from notifier.close_codes import CloseCode
 from notifier.events import http_chunk, websocket_frame
@@ -40,12 +41,24 @@ class _NoTimer:
 _HANDED_OVER = cast(asyncio.TimerHandle, _NoTimer())
 
 
+class _Conversation(ServerProtocol):
+    def recv_frame(self, frame: Frame) -> None:
+        """A client may close in the middle of a message of several frames (Autobahn 7.1.5): nothing is wrong then."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     """A `Wire` once it was taken over."""
 
     encode = staticmethod(websocket_bytes)
     _peer: Peer | None = None
     _abort_timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.conn = _Conversation(max_size=self.config.ws_max_size, logger=self.logger)
 
     def take_over(self, peer: Any) -> None:
         """`peer` is a `Stream`: it begins, unless the client has gone already, and gets every message from now on."""

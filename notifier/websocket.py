@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import structlog
 from starlette.responses import PlainTextResponse
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected, WebSocketState
 
 from notifier.asgi import AsgiWire
 from notifier.close_codes import FULL, TOO_LARGE, CloseCode
@@ -179,7 +179,7 @@ async def _serve_over_asgi(websocket: WebSocket, stream: _RpcStream) -> None:
         ends = await asyncio.gather(*parts, return_exceptions=True)
         stream.lost()
     for end in ends:
-        if isinstance(end, Exception) and not isinstance(end, WebSocketDisconnect | OSError):
+        if isinstance(end, Exception) and not isinstance(end, WebSocketDisconnect | WebSocketDisconnected | OSError):
             log.error("stream failed", transport="websocket", exc_info=end)
     if wire.close is not None:
         await _close_socket(websocket, wire.close)
@@ -197,5 +197,5 @@ async def _close_socket(websocket: WebSocket, close: CloseCode) -> None:
     try:
         async with asyncio.timeout(CLOSE_S):
             await websocket.close(close.code, close.reason)
-    except (TimeoutError, WebSocketDisconnect, OSError):
+    except (TimeoutError, WebSocketDisconnect, WebSocketDisconnected, OSError):
         log.info("socket closed without a handshake", code=close.code)

@@ -33,6 +33,10 @@ def fan_out(module: str, name: str, clients: int = CLIENTS) -> dict[str, float]:
     return told(sys.executable, "-m", f"tests.bench.push.{module}", name, str(clients), str(EVENTS), str(PER_S))
 
 
+# A machine's load moves within minutes: what is bounded is measured beside its own floor.
+FLOOR = (sys.executable, "-m", "tests.bench.push.peers", "floor", str(CLIENTS), str(EVENTS), str(PER_S))
+
+
 @cache
 def floor() -> dict[str, float]:
     return fan_out("peers", "floor")
@@ -71,8 +75,11 @@ def test_what_the_peers_in_node_cost(name: str) -> None:
 @pytest.mark.parametrize(("name", "times_floor", "kib_max"), [("ws", 1.6, 20), ("sse", 2.2, 12)])
 def test_an_event_costs_little_more_than_its_write(name: str, times_floor: float, kib_max: float) -> None:
     """Budgets N1 and N3."""
+    before = told(*FLOOR)
     cost = row(f"skillwire {name}", fan_out("ours", name))
-    assert cost["us"] <= times_floor * floor()["us"]
+    beside = (before["us"] + told(*FLOOR)["us"]) / 2
+    print(f"{'':24}{cost['us'] / beside:21.2f} of the floor measured before and after")
+    assert cost["us"] <= times_floor * beside
     assert cost["kib"] <= kib_max
 
 

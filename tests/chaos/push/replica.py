@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 
+import structlog
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
@@ -25,8 +26,8 @@ from services.changes.log import ChangeFeed
 from services.clock import utc_now
 from services.storage.sql import SqlStore
 
-# So few that a client which was away a second or two is served from the store.
-RING_EVENTS = 64
+# So few that a client which was away for some seconds is served from the store.
+RING_EVENTS = 128
 
 
 def viewer(query: QueryParams) -> Viewer:
@@ -82,6 +83,7 @@ async def main(url: str, port: int, *, is_raw: bool) -> None:
 
 
 def nurse(url: str) -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the ports
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the dead
     for line in sys.stdin:
         port, kind = line.split()
