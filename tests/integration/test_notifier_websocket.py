@@ -1,5 +1,6 @@
 import asyncio
 import socket
+from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
@@ -172,3 +173,45 @@ async def test_stalled_subscriber_is_ended_and_others_receive_everything(raw: bo
         ledger = push.notifier.ledger
         assert ledger.undelivered["closed"] > 0
         assert [msgspec.json.encode(params) for params in received] == [Event(row).json for row in push.log.rows]
+
+
+async def ids_of(client: RpcClient, count: int) -> list[object]:
+    """The ids of the next `count` events of the log; states have none."""
+    ids: list[object] = []
+    while len(ids) < count:
+        params = (await client.next_event())["params"]
+        assert isinstance(params, dict)
+        ids += [params["id"]] if "id" in params else []
+    return ids
+
+
+async def test_what_was_accepted_was_delivered_or_counted_whatever_became_of_the_clients(raw: bool) -> None:
+    """Two read, two stop reading, two are cut off; 400 events."""
+    async with pushing(stall_s=2.0, raw=raw) as push, AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(push.connect()) for _ in range(6)]
+        clients = [RpcClient(connection) for connection in connections]
+        for client in clients:
+            await client.call("subscribe", topics=["skills", "stats"])
+        for connection in connections[2:4]:
+            connection.transport.pause_reading()
+        async with asyncio.TaskGroup() as group:
+            reading = [group.create_task(ids_of(client, 400)) for client in clients[:2]]
+            for number in range(400):
+                if number == 100:
+                    connections[4].transport.abort()
+                if number == 200:
+                    connections[5].transport.abort()
+                push.notifier.apply([push.log.append(data={"text": "x" * 8192})])
+                for each in (b"1", b"2"):
+                    push.notifier.publish_state("stats", "cpu", "stats.updated", each)
+                await asyncio.sleep(0)
+        assert [task.result() for task in reading] == [[row.id for row in push.log.rows]] * 2
+        await push.notifier.close()
+        ledger = push.notifier.ledger
+        assert ledger.published == 1200
+        assert ledger.owed == ledger.delivered + ledger.undelivered.total()
+        assert ledger.owed > 2 * 1200
+        assert ledger.undelivered["conflated"] > 0
+        assert ledger.undelivered["closed"] > 0
+        for connection in connections[2:4]:
+            connection.transport.abort()
