@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from notifier import Event, Reset, Viewer
+from notifier import Event, Reset, StateEvent, Viewer
 from notifier.close_codes import SLOW, CloseCode
 from notifier.events import Cursor, Frame
 from notifier.notifier import UnifiedNotifier
@@ -104,6 +104,29 @@ async def test_rows_of_one_turn_are_one_write_to_each_who_is_up_to_date() -> Non
     assert [wire.writes for wire in wires] == [1, 1, 1]
     assert notifier.audiences == {"skills": 3}
     assert notifier.ledger.delivered == notifier.ledger.owed == 48
+    await notifier.close()
+
+
+async def test_member_that_stops_between_a_row_and_its_write_misses_nothing() -> None:
+    log = ListLog()
+    notifier = notifier_of(log)
+    _, wire = opened(notifier, frozenset({"skills", "stats"}))
+    await turns()
+    announce(log, notifier, 2)
+    await turns()
+    announce(log, notifier, 3)
+    notifier.publish_state("stats", "cpu", "stats.updated", b"1")
+    wire.pause()
+    notifier.publish_state("stats", "cpu", "stats.updated", b"2")
+    await turns()
+    assert seqs(wire) == [1, 2]
+
+    wire.resume()
+    await turns()
+    assert seqs(wire) == [1, 2, 3, 4, 5]
+    assert next(frame.json for frame in wire.frames if isinstance(frame, StateEvent)).endswith(b'"data":2}')
+    assert notifier.ledger.undelivered == {"conflated": 1}
+    assert notifier.ledger.owed == notifier.ledger.delivered + 1 == 7
     await notifier.close()
 
 
