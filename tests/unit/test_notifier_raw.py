@@ -30,7 +30,7 @@ async def test_one_that_names_its_parts_otherwise_is_noticed(monkeypatch: pytest
 
 async def test_one_that_closes_what_it_handed_over_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run_asgi(self: WebSocketsSansIOProtocol) -> None:
-        await self.app(self.scope, self.receive, self.send)  # type: ignore[arg-type]
+        await self.app(self.scope, self.receive, self.send)
         self.transport.close()
 
     monkeypatch.setattr(WebSocketsSansIOProtocol, "run_asgi", run_asgi)
