@@ -12,7 +12,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: ## Serve this checkout on 127.0.0.1:8080; the first call sets up .venv
@@ -43,6 +43,10 @@ bench: bench-set ## Run the benchmarks; ARGS="-k cache" picks some
 .PHONY: chaos
 chaos: dev-set ## Break real replicas and judge what clients saw; CHAOS_DATABASE, _SECONDS, _FAULTS; ARGS=--usual
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+.PHONY: chaos-push
+chaos-push: dev-set ## Kill replicas under clients that hop between transports; ARGS="--seconds 60 --clients 200"
+	@$(BIN)/python -m tests.chaos.push $(ARGS)
 
 .PHONY: lint
 lint: dev-set

@@ -23,6 +23,8 @@ _COMMANDS = {
     "import": _Command("gateway.commands.bulk", "Publish every package of a folder, with a report.", "import_"),
     "migrate": _Command("gateway.commands.migrate", "Bring the database to this version's schema."),
     "sweep": _Command("gateway.commands.sweep", "Remove stored files that no version names any more."),
+    "watch": _Command("gateway.commands.live", "Print a running service's events as they happen."),
+    "rpc": _Command("gateway.commands.live", "Call a command of a running service."),
     "validate": _Command("gateway.commands.validate", "Judge packages, with line numbers and hints."),
 }
 

@@ -23,6 +23,8 @@ from gateway.replica import Replica
 from gateway.routes.probes import Draining
 from gateway.telemetry import Telemetry
 from gateway.wiring import open_replica
+from notifier.raw import RawHttpProtocol, RawWebSocketProtocol, probe
+from notifier.websocket import MESSAGE_BYTES_MAX
 from services.clock import monotonic_s
 from services.settings import Settings
 
@@ -104,6 +106,9 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         stack.push_async_callback(Telemetry(replica).close)
         manager = session_manager(SkillServer(replica, push), body_bytes_max=settings.upload_bytes_max)
         await stack.enter_async_context(manager.run())
+        is_raw = await probe()
+        if not is_raw:
+            replica.notices.append("push goes through ASGI: this uvicorn does not hand connections over")
         config = uvicorn.Config(
             create_app(replica, manager, authenticator, draining),
             lifespan="off",
@@ -113,6 +118,11 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             proxy_headers=False,  # nobody here asks for the client's address
             # A negotiated deflate doubles the cost of a frame and its memory (research: 2x CPU, 30 to 74 KB).
             ws_per_message_deflate=False,
+            # Heartbeats of our own are enough; the protocol's pings end healthy connections while a loop is busy.
+            ws_ping_interval=None,
+            ws_max_size=2 * MESSAGE_BYTES_MAX,
+            http=RawHttpProtocol if is_raw else "httptools",
+            ws=RawWebSocketProtocol if is_raw else "websockets-sansio",
             timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         )
         server = DrainingServer(config, replica, push, draining)

@@ -20,7 +20,7 @@ class Check(NamedTuple):
 
 
 def status(replica: Replica) -> dict[str, Any]:
-    """Sizes and counters of this replica since its start."""
+    """Sizes and counters of this replica since its start; `audiences` are streams that are up to date, by topic."""
     return {
         "version": replica.version,
         "replica": replica.id,
@@ -29,6 +29,7 @@ def status(replica: Replica) -> dict[str, Any]:
         "position": replica.feed.position.id,
         "skills": len(replica.view),
         "subscribers": {"websocket": 0, "sse": 0, **replica.notifier.presence},
+        "audiences": dict(replica.notifier.audiences),
         "notices": replica.notices,
         "workers": [
             {

@@ -63,6 +63,8 @@ from services.storage.retention import Kept, StorageRetention
 from services.storage.sql import SqlStore
 
 CLOSE_TIMEOUT_S = 5.0
+# What the clients of a replica that this one replaces may have missed: minutes of a busy log, milliseconds to read.
+_REMEMBERED_ROWS = 1024
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +102,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         search, embedder = await _open_search(settings, stack, store, notices)
         notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
         _closing(stack, "notifier", notifier.close)
+        notifier.remember(await store.tail(max(0, snapshot.position.seq - _REMEMBERED_ROWS), _REMEMBERED_ROWS))
         similar = SimilarPatterns(store, embedder)
         firewall = ErrorFirewall(SqlIncidents(store), similar, view.find, _announcer(notifier))
         _closing(stack, "error firewall", firewall.close)

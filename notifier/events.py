@@ -78,12 +78,23 @@ def _is_tag(text: str) -> bool:
 class Frame:
     """Something to send. `json` is its content, `method` its JSON-RPC notification."""
 
-    method = "event"
+    method = b"event"
     json: bytes
 
+    @property
+    def message(self) -> bytes:
+        """The JSON-RPC notification."""
+        return b'{"jsonrpc":"2.0","method":"%s","params":%s}' % (self.method, self.json)
+
     @cached_property
-    def ws(self) -> str:
-        return '{"jsonrpc":"2.0","method":"%s","params":%s}' % (self.method, self.json.decode())  # noqa: UP031  # JSON is full of braces
+    def ws(self) -> bytes:
+        """The notification as a WebSocket frame."""
+        return websocket_frame(self.message)
+
+    @cached_property
+    def text(self) -> str:
+        """The notification for a server that frames messages itself."""
+        return self.message.decode()
 
     @cached_property
     def sse(self) -> bytes:
@@ -102,6 +113,7 @@ class Event(Frame):
         self.visibility = row.visibility
         head = {"id": row.id, "prev": row.prev, "topic": row.topic, "kind": row.kind, "at": row.at}
         self.json = _spliced(head, row.data)
+        self.size = 2 * len(self.json)  # it is kept as JSON and, once sent, in the form of a transport
 
     @cached_property
     def sse(self) -> bytes:
@@ -124,7 +136,7 @@ class StateEvent(Frame):
 class Reset(Frame):
     """The stream cannot go on without a gap: read the snapshot, then go on from `position`."""
 
-    method = "reset"
+    method = b"reset"
 
     def __init__(self, reason: ResetReason, position: str, snapshot: str) -> None:
         self.reason = reason
@@ -134,6 +146,21 @@ class Reset(Frame):
     @cached_property
     def sse(self) -> bytes:
         return sse_frame(self.json, event="reset", event_id=self.position)
+
+
+def websocket_frame(payload: bytes) -> bytes:
+    """A whole text message as a server sends it: final, not masked (RFC 6455 section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x81, size)) + payload
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+
+
+def http_chunk(data: bytes) -> bytes:
+    """One chunk of a chunked HTTP/1.1 body (RFC 9112 section 7.1)."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 def sse_frame(data: bytes, *, event: str = "", event_id: str = "", retry_ms: int | None = None) -> bytes:

@@ -1,39 +1,53 @@
 """Fan-out: one shared ring, the latest states, and the subscriptions that read them.
 
-Publishing never waits for a subscriber: it appends, counts and wakes. Everything here runs on one event loop.
+Publishing never waits for a subscriber: it appends and counts, wakes those that go alone, and has the audiences
+sent to before the loop turns again. Everything here runs on one event loop.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from notifier import metrics
+from notifier.audience import Audience
 from notifier.close_codes import SHUTDOWN, CloseCode
 from notifier.events import Cursor, Event, LogRow, StateEvent, Viewer
 from notifier.history import HistoryReader, LogTail
 from notifier.ledger import DeliveryLedger
+from notifier.reader import Sources
 from notifier.ring import LogPosition, Ring
 from notifier.states import LatestStates
-from notifier.subscription import Sources, Subscription
+from notifier.subscription import Subscription
 from notifier.topics import checked_topics, is_state_topic
+from notifier.wire import Wire
 
 STATE_KEYS_MAX = 4096
 SNAPSHOT_PATH = "/api/v1/skills"
 
 
 class Hub:
-    """`events_max` bounds the ring, and with it the memory that slow subscribers can cost."""
+    """`events_max` and `bytes_max` bound the ring, and with it the memory that slow subscribers can cost."""
 
     def __init__(
-        self, history: HistoryReader, position: LogPosition, *, events_max: int, utc_now: Callable[[], str]
+        self,
+        history: HistoryReader,
+        position: LogPosition,
+        *,
+        events_max: int,
+        bytes_max: int,
+        utc_now: Callable[[], str],
     ) -> None:
         self.ledger = DeliveryLedger()
-        self._ring = Ring(events_max, position)
+        self._ring = Ring(events_max, position, bytes_max)
         self._states = LatestStates(STATE_KEYS_MAX)
         self._utc_now = utc_now
         self._sources = Sources(self._ring, LogTail(self._ring, history), self._states, self.ledger, SNAPSHOT_PATH)
-        # A dict for its order: fan-out visits the longest subscribed first.
+        # Dicts for their order: fan-out visits the longest subscribed first.
         self._subscriptions: dict[Subscription, None] = {}
+        self._alone: dict[Subscription, None] = {}
+        self._audiences: dict[tuple[Viewer, frozenset[str]], Audience] = {}
+        self._unflushed: dict[Audience, None] = {}
         self._ending: CloseCode | None = None
         self.deserted = asyncio.Event()  # set while there are no subscriptions
         self.deserted.set()
@@ -44,8 +58,21 @@ class Hub:
         return self._ring.head_id
 
     @property
+    def presence(self) -> Counter[str]:
+        """Subscribers that are up to date, by topic."""
+        sizes: Counter[str] = Counter()
+        for audience in self._audiences.values():
+            for topic in audience.topics:
+                sizes[topic] += len(audience)
+        return sizes
+
+    @property
     def subscriptions(self) -> Sequence[Subscription]:
         return tuple(self._subscriptions)
+
+    def remember(self, rows: Iterable[LogRow]) -> None:
+        """See `UnifiedNotifier.remember`."""
+        self._ring.remember([Event(row) for row in rows])
 
     def apply(self, rows: Iterable[LogRow]) -> None:
         """Takes committed rows in seq order. Rows that were applied before are ignored.
@@ -62,18 +89,24 @@ class Hub:
                 self._change_epoch(epoch, event)
                 continue
             if row.seq != self._ring.head + 1:
-                for subscription in self._subscriptions:
+                self._disband()
+                for subscription in self._alone:
                     subscription.on_gap(row.seq)
+            before_id = self._ring.head_id
             self._ring.append(event)
-            for subscription in self._subscriptions:
+            for subscription in self._alone:
                 subscription.on_row(event)
+            for audience in tuple(self._audiences.values()):
+                if audience.on_row(event, before_id):
+                    self._flush_soon(audience)
 
     def restart(self, position: LogPosition) -> None:
         """The log goes on from here, in another history or past rows that are gone: every stream is told
         to read a snapshot."""
         reason: Literal["epoch", "trimmed"] = "trimmed" if position.epoch == self._ring.epoch else "epoch"
+        self._disband()
         self._ring.restart(position.epoch, position.seq, position.id)
-        for subscription in self._subscriptions:
+        for subscription in self._alone:
             subscription.on_epoch(reason)
 
     def publish_state(
@@ -87,17 +120,23 @@ class Hub:
         )
         self.ledger.add_published()
         replaced, evicted = self._states.put(key, event)
-        for subscription in self._subscriptions:
+        listeners: tuple[Subscription | Audience, ...] = (*self._alone, *self._audiences.values())
+        for listener in listeners:
             if replaced is not None:
-                subscription.on_state_gone(replaced, "conflated")
+                listener.on_state_gone(replaced, "conflated")
             if evicted is not None:
-                subscription.on_state_gone(evicted, "evicted")
+                listener.on_state_gone(evicted, "evicted")
+        for subscription in self._alone:
             subscription.on_state(event)
+        for audience in tuple(self._audiences.values()):
+            if audience.on_state(event):
+                self._flush_soon(audience)
 
     def open(self, viewer: Viewer, transport: str) -> Subscription:
         """A subscription without topics; it ends at once when the hub is ending."""
-        subscription = Subscription(self._sources, viewer, transport, self._forget)
+        subscription = Subscription(self._sources, viewer, transport, self._go_alone, self._forget)
         self._subscriptions[subscription] = None
+        self._alone[subscription] = None
         self.deserted.clear()
         metrics.subscribers.labels(transport).inc()
         if self._ending is not None:
@@ -113,6 +152,21 @@ class Hub:
         subscription.begin(wanted, since)
         return subscription
 
+    def settle(self, subscription: Subscription, wire: Wire) -> bool:
+        """Makes a subscriber that is up to date a member of its audience; False when it is not."""
+        if not subscription.is_current:
+            return False
+        key = (subscription.viewer, subscription.topics)
+        if key in self._audiences:
+            self._audiences[key].flush()  # this subscriber was sent those rows while it went alone
+        audience = self._audiences.get(key)  # which is gone when the flush has paused its last member
+        if audience is None:
+            audience = self._audiences[key] = Audience(*key, self._ring, self._states, self.ledger)
+        audience.add(subscription, wire)
+        subscription.go_together(audience)
+        del self._alone[subscription]
+        return True
+
     def end_all(self, close: CloseCode = SHUTDOWN) -> None:
         """Ends every subscription, and those that are still to come."""
         self._ending = close
@@ -121,12 +175,37 @@ class Hub:
 
     def _forget(self, subscription: Subscription) -> None:
         del self._subscriptions[subscription]
+        del self._alone[subscription]
         if not self._subscriptions:
             self.deserted.set()
         metrics.subscribers.labels(subscription.transport).dec()
 
     def _change_epoch(self, epoch: str, event: Event) -> None:
         # The row itself is not replayed: whoever reads the snapshot that the reset asks for sees its effect.
+        self._disband()
         self._ring.restart(epoch, event.seq, event.id)
-        for subscription in self._subscriptions:
+        for subscription in self._alone:
             subscription.on_epoch()
+
+    def _go_alone(self, subscription: Subscription) -> None:
+        self._alone[subscription] = None
+        key = (subscription.viewer, subscription.topics)
+        if not self._audiences[key]:
+            del self._audiences[key]
+
+    def _disband(self) -> None:
+        for audience in tuple(self._audiences.values()):
+            audience.disband()
+
+    def _flush_soon(self, audience: Audience) -> None:
+        if audience.is_full:
+            audience.flush()
+            return
+        if not self._unflushed:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unflushed[audience] = None
+
+    def _flush(self) -> None:
+        unflushed, self._unflushed = self._unflushed, {}
+        for audience in unflushed:
+            audience.flush()

@@ -29,6 +29,9 @@ stream_failures = Counter(
     ["transport"],
     registry=REGISTRY,
 )
+raw_push = Gauge(
+    "skillwire_raw_push", "1 while events are written to transports directly, 0 through ASGI.", registry=REGISTRY
+)
 rpc_calls = Counter(
     "skillwire_rpc_calls_total",
     "Calls over WebSocket, by outcome: ok, error, unknown, invalid, timeout, cancelled, busy.",

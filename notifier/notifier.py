@@ -12,8 +12,12 @@ from notifier.events import LogRow, Viewer
 from notifier.history import HistoryReader
 from notifier.hub import Hub
 from notifier.ledger import DeliveryLedger
+from notifier.pulse import Pulse
 from notifier.ring import LogPosition, LogSnapshot
+from notifier.stream import Stream
 from notifier.subscription import Subscription
+from notifier.tasks import OwnedTasks
+from notifier.wire import Wire
 
 log = structlog.get_logger(__name__)
 
@@ -22,12 +26,16 @@ log = structlog.get_logger(__name__)
 _RECONNECTS_PER_S = 2000
 _RECONNECT_SPREAD_MAX_S = 20.0
 
+HEARTBEAT_S = 15.0
+STALL_S = 30.0
+
 
 class UnifiedNotifier:
     """Owns the hub and every open stream; `close` it before the server drains its connections.
 
     `position` is where the log stood when the caller started to follow it: `apply` must bring every row
-    after that. `events_max` rows are kept in memory, older ones are read through `history`.
+    after that. `events_max` rows of `bytes_max` are kept in memory, older ones are read through `history`. A stream
+    whose client takes nothing for `stall_s` is ended.
     """
 
     def __init__(
@@ -37,10 +45,16 @@ class UnifiedNotifier:
         *,
         utc_now: Callable[[], str],
         events_max: int = 16_384,
+        bytes_max: int = 32 * 1024 * 1024,
         subscribers_max: int = 10_000,
+        heartbeat_s: float = HEARTBEAT_S,
+        stall_s: float = STALL_S,
     ) -> None:
-        self._hub = Hub(history, position, events_max=events_max, utc_now=utc_now)
+        self._hub = Hub(history, position, events_max=events_max, bytes_max=bytes_max, utc_now=utc_now)
         self._subscribers_max = subscribers_max
+        self._pulse = Pulse(heartbeat_s)
+        self.tasks = OwnedTasks()
+        self.stall_s = stall_s
 
     @property
     def position(self) -> str:
@@ -57,9 +71,19 @@ class UnifiedNotifier:
         return Counter(subscription.transport for subscription in self._hub.subscriptions)
 
     @property
+    def audiences(self) -> Mapping[str, int]:
+        """Streams that are up to date, by topic."""
+        return self._hub.presence
+
+    @property
     def is_full(self) -> bool:
         """True while no more streams should be opened; turning one away is kinder than ending another."""
         return len(self._hub.subscriptions) >= self._subscribers_max
+
+    def remember(self, rows: Iterable[LogRow]) -> None:
+        """Takes the newest rows up to the position it starts from, before the first stream: clients of a replica that
+        was replaced resume without each of them reading the store. Rows that do not end there are left out."""
+        self._hub.remember(rows)
 
     def apply(self, rows: Iterable[LogRow]) -> None:
         """Announces committed rows, in seq order; never blocks."""
@@ -85,6 +109,17 @@ class UnifiedNotifier:
         """A stream that has no topics yet; the caller closes it."""
         return self._hub.open(viewer, transport)
 
+    def settle(self, subscription: Subscription, wire: Wire) -> bool:
+        """Makes a subscription that is up to date write to `wire` with all others that want the same."""
+        return self._hub.settle(subscription, wire)
+
+    def watch(self, stream: Stream) -> None:
+        """Gives `stream` heartbeats until it is forgotten."""
+        self._pulse.add(stream)
+
+    def forget(self, stream: Stream) -> None:
+        self._pulse.discard(stream)
+
     def retry_ms(self) -> int:
         """A random wait that spreads the reconnects of all open streams."""
         spread_s = min(_RECONNECT_SPREAD_MAX_S, len(self._hub.subscriptions) / _RECONNECTS_PER_S)
@@ -101,3 +136,5 @@ class UnifiedNotifier:
                 await self._hub.deserted.wait()
         except TimeoutError:
             log.warning("streams left open at shutdown", streams=dict(self.presence))
+        await self._pulse.close()
+        await self.tasks.close()

@@ -1,5 +1,6 @@
 """Commands that clients call: registered once, served by every connection."""
 
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -58,17 +59,21 @@ class RpcCall:
         self._after_reply.append(callback)
 
 
-Command = Callable[[RpcCall], Awaitable[bytes]]
+# A plain function answers at once, before the next message is read; it must not do anything that takes time.
+Command = Callable[[RpcCall], Awaitable[bytes] | bytes]
 TCommand = TypeVar("TCommand", bound=Command)
 
 
 class Registered(NamedTuple):
+    """`is_plain` for a command that is no coroutine function."""
+
     command: Command
-    timeout_s: float
+    timeout_s: float = 30.0
+    is_plain: bool = False
 
 
 class RpcRegistry:
-    """Names to commands. A command returns its result as JSON bytes.
+    """Names to commands. A command returns its result as JSON bytes; a plain function is called where it stands.
 
     It may raise `RpcError`; any other exception goes through `translate`, which belongs to the edge.
     """
@@ -81,7 +86,8 @@ class RpcRegistry:
         """Raises ValueError for a name that is taken."""
         if name in self._commands:
             raise ValueError(f"command {name!r} is registered already")
-        self._commands[name] = Registered(command, timeout_s)
+        waits = inspect.iscoroutinefunction(command) or inspect.iscoroutinefunction(getattr(command, "__call__", None))  # noqa: B004  # an object whose call is a coroutine
+        self._commands[name] = Registered(command, timeout_s, is_plain=not waits)
 
     def command(self, name: str, timeout_s: float = 30.0) -> Callable[[TCommand], TCommand]:
         """`add` as a decorator."""

@@ -1,8 +1,8 @@
 """JSON-RPC over one connection, both ways: the calls of its client, and ours to it."""
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -41,32 +41,53 @@ _NOTHING = _Outcome(None)
 class RpcConnection:
     """Owns the tasks of its calls; `close` cancels them and waits for their ends.
 
-    `send` takes one encoded message and waits while the client is behind. `local` are commands of this
-    connection alone; they go before those of the registry.
+    `send` takes one encoded message and never waits; whoever can waits for `writable` first. `local` are commands
+    of this connection alone; they go before those of the registry.
     """
+
+    __slots__ = (
+        "_in_flight", "_is_closed", "_is_finishing", "_local", "_number", "_post", "_principal", "_registry",
+        "_running", "_tasks", "_waiting", "_writable",
+    )  # fmt: skip
 
     def __init__(
         self,
         registry: RpcRegistry,
         principal: object,
-        send: Callable[[bytes], Awaitable[None]],
+        send: Callable[[bytes], None],
+        writable: Callable[[], Awaitable[None]],
         local: Mapping[str, Registered],
     ) -> None:
         self._registry = registry
         self._principal = principal
-        self._send = send
+        self._post = send
+        self._writable = writable
         self._local = local
         self._in_flight = 0
         self._running: dict[bytes, asyncio.Task[object]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: dict[bytes, asyncio.Future[Raw]] = {}
-        self._numbers = itertools.count(1)
+        self._number = 0  # of our newest call
         self._is_finishing = False
         self._is_closed = False
 
-    async def receive(self, text: str | bytes) -> None:
-        """Handles one message: starts its calls, sends errors at once. Never raises for what the client sent."""
+    @property
+    def is_busy(self) -> bool:
+        """True while calls of the client run."""
+        return bool(self._tasks)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while either side waits for an answer."""
+        return bool(self._tasks or self._waiting)
+
+    def receive(self, text: str | bytes) -> None:
+        """Handles one message: answers what can be answered at once, and starts its calls. Never raises for what
+        the client sent."""
         message = protocol.parse(text)
+        if isinstance(message, Request) and self._admits(message):
+            self._call_one(message)
+            return
         messages = message.messages if isinstance(message, Batch) else (message,)
         outcomes: list[bytes] = []
         admitted: list[Request | Notification] = []
@@ -76,11 +97,9 @@ class RpcConnection:
             elif (reply := self._answered_at_once(one)) is not None:
                 outcomes.append(reply)
         if admitted:
-            task = asyncio.create_task(self._answer(admitted, outcomes, is_batch=isinstance(message, Batch)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._answer(admitted, outcomes, is_batch=isinstance(message, Batch)))
         elif outcomes:
-            await self._send(protocol.encode_batch(outcomes) if isinstance(message, Batch) else outcomes[0])
+            self._post(protocol.encode_batch(outcomes) if isinstance(message, Batch) else outcomes[0])
 
     async def call(self, method: str, params: bytes, timeout_s: float) -> Raw:
         """Calls the client and returns its result (JSON). Raises `RpcError`: the client's own, or ours."""
@@ -88,7 +107,8 @@ class RpcConnection:
             raise RpcError(DISCONNECTED, "the client has gone")
         if len(self._waiting) >= CALLS_MAX:
             raise RpcError(BUSY, "too many calls to this client", {"retryAfterMs": _BUSY_RETRY_MS})
-        number = f"s-{next(self._numbers)}"
+        self._number += 1
+        number = f"s-{self._number}"
         key = msgspec.json.encode(number)
         answer: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
         self._waiting[key] = answer
@@ -117,6 +137,45 @@ class RpcConnection:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _call_one(self, message: Request) -> None:
+        found = self._find(message.method)
+        if found is None or not found.is_plain:
+            self._start(self._answer_one(message))
+            return
+        try:
+            self._post(protocol.encode_result(message.id, self._plain(found, message)))
+        except RpcError as exc:
+            self._post(protocol.encode_error(message.id, exc.code, exc.message, exc.data))
+        finally:
+            self._in_flight -= 1
+
+    def _plain(self, found: Registered, message: Request) -> bytes:
+        outcome = "error"
+        call = RpcCall(message.method, message.params or _EMPTY, self._principal, self.call)
+        try:
+            result = found.command(call)
+            assert isinstance(result, bytes)
+            outcome = "ok"
+        except RpcError:
+            raise
+        except Exception as exc:  # the boundary of one request
+            raise self._translated(message.method, exc) from exc
+        finally:
+            rpc_calls.labels(outcome).inc()
+        return result
+
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _find(self, method: str) -> Registered | None:
+        return self._local.get(method) or self._registry.find(method)
+
+    async def _send(self, message: bytes) -> None:
+        await self._writable()
+        self._post(message)
 
     def _admits(self, message: Request | Notification) -> bool:
         if isinstance(message, Notification) and message.method.startswith("notifications/"):
@@ -168,6 +227,16 @@ class RpcConnection:
             error = _ClientError(protocol.INTERNAL_ERROR, "the client's error is malformed")
         answer.set_exception(RpcError(error.code, error.message, error.data))
 
+    async def _answer_one(self, message: Request) -> None:
+        """Runs one call in the current task, and answers it."""
+        outcome = await self._run(message)
+        try:
+            if outcome.reply is not None:
+                await self._send(outcome.reply)
+        finally:
+            for callback in outcome.after_reply:
+                callback()
+
     async def _answer(self, messages: list[Request | Notification], replies: list[bytes], *, is_batch: bool) -> None:
         """Runs the calls of one incoming message side by side and sends their replies together."""
         async with asyncio.TaskGroup() as group:
@@ -205,7 +274,7 @@ class RpcConnection:
         return _Outcome(request_id and protocol.encode_result(request_id, result), after_reply)
 
     async def _result(self, message: Request | Notification, after_reply: list[Callable[[], None]]) -> bytes:
-        found = self._local.get(message.method) or self._registry.find(message.method)
+        found = self._find(message.method)
         if found is None:
             rpc_calls.labels("unknown").inc()
             raise RpcError(protocol.METHOD_NOT_FOUND, "Method not found")
@@ -218,7 +287,8 @@ class RpcConnection:
             progress = None if meta.progress_token is msgspec.UNSET else self._progress_to(bytes(meta.progress_token))
             call = RpcCall(message.method, message.params or _EMPTY, self._principal, self.call, progress, after_reply)
             async with asyncio.timeout(timeout_s) as deadline:
-                result = await found.command(call)
+                answer = found.command(call)
+                result = await answer if inspect.isawaitable(answer) else answer
             outcome = "ok"
         except RpcError:
             outcome = "error"

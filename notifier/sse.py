@@ -6,36 +6,32 @@ Last-Event-ID without an event, so that an idle subscriber's position does not g
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 
 import msgspec
-import structlog
-from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from notifier import metrics
-from notifier.close_codes import UNAVAILABLE, CloseCode
+from notifier.asgi import AsgiWire
+from notifier.close_codes import CloseCode
 from notifier.events import Viewer, sse_frame
 from notifier.notifier import UnifiedNotifier
-from notifier.subscription import Subscription, SubscriptionEnded
+from notifier.raw import RAW, RawHttpProtocol
+from notifier.stream import Stream
+from notifier.subscription import Subscription
 from notifier.topics import LOG_TOPICS, checked_topics
+from notifier.wire import sse_bytes
 
-log = structlog.get_logger(__name__)
+# A stream ends with its connection. nginx holds events back without X-Accel-Buffering, other proxies compress or cut.
+_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    (b"connection", b"close"),
+)
 
-HEARTBEAT_S = 15.0
-STALL_S = 30.0
 
-
-def sse_response(
-    notifier: UnifiedNotifier,
-    viewer: Viewer,
-    topics: Iterable[str],
-    since: str | None,
-    *,
-    heartbeat_s: float = HEARTBEAT_S,
-    stall_s: float = STALL_S,
-) -> Response:
+def sse_response(notifier: UnifiedNotifier, viewer: Viewer, topics: Iterable[str], since: str | None) -> Response:
     """A stream of `topics`, resumed after `since` (the Last-Event-ID); 503 when there are too many streams.
 
     Raises `UnknownTopic`. The stream is registered when the server starts to send it, so that a HEAD request or a
@@ -45,70 +41,75 @@ def sse_response(
     if notifier.is_full:
         retry_after = str(1 + notifier.retry_ms() // 1000)
         return PlainTextResponse("too many subscribers", 503, {"Retry-After": retry_after})
-    return _EventStream(
-        _stream(notifier, viewer, wanted, since, heartbeat_s),
-        headers={"Cache-Control": "no-store"},
-        ping=0,  # a heartbeat of our own keeps its place among the events
-        send_timeout=stall_s,
-    )
+    return _EventStream(notifier, viewer, wanted, since)
 
 
-class _EventStream(EventSourceResponse):
-    """Ends when its generator does, and not before.
+class _EventStream(Response):
+    """Over a server that lets its transport be written to, the call returns once the connection has become the
+    notifier's own; else it lasts as long as the stream."""
 
-    sse-starlette watches uvicorn's exit flag and then cancels the generator: the client would see a cut chunk
-    instead of `bye`. Its watcher is also a task that polls for ever and that nobody owns. The notifier ends
-    streams itself (`UnifiedNotifier.close`), so the watcher is left out; `tests/integration/test_notifier_sse.py`
-    fails if a new release starts it some other way.
-    """
-
-    async def _listen_for_exit_signal_with_grace(self) -> None:
-        await asyncio.Event().wait()
+    def __init__(self, notifier: UnifiedNotifier, viewer: Viewer, topics: frozenset[str], since: str | None) -> None:
+        super().__init__()
+        self.raw_headers = list(_HEADERS)
+        self._notifier = notifier
+        self._viewer = viewer
+        self._topics = topics
+        self._since = since
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            metrics.slow_subscribers.inc()
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return
+        subscription = self._notifier.subscribe(self._viewer, self._topics, self._since, "sse")
+        stream = _SseStream(self._notifier, subscription, is_fresh=self._since is None)
+        raw = scope.get("extensions", {}).get(RAW)
+        if not (isinstance(raw, RawHttpProtocol) and raw.take_over(scope, stream)):
+            await _serve_over_asgi(stream, receive, send)
 
 
-async def _stream(
-    notifier: UnifiedNotifier, viewer: Viewer, topics: frozenset[str], since: str | None, heartbeat_s: float
-) -> AsyncIterator[bytes]:
-    subscription = notifier.subscribe(viewer, topics, since, "sse")
+class _SseStream(Stream):
+    __slots__ = ("_is_fresh",)
+
+    def __init__(self, notifier: UnifiedNotifier, subscription: Subscription, *, is_fresh: bool) -> None:
+        super().__init__(notifier, subscription)
+        self._is_fresh = is_fresh
+
+    async def _open(self) -> None:
+        recovery = await self._subscription.start()
+        body = msgspec.json.encode({"position": recovery.position, "recovered": recovery.recovered})
+        # While a replay is still to come the client's own id is the one to resume from.
+        has_id = self._is_fresh and self._subscription.topics & LOG_TOPICS
+        event_id = recovery.position if has_id else ""
+        self._wire.post(sse_frame(body, event="hello", event_id=event_id, retry_ms=self._owner.retry_ms()))
+
+    def _heartbeat(self) -> bytes:
+        if self._subscription.topics & LOG_TOPICS:
+            return f": heartbeat\nid: {self._subscription.position}\n\n".encode()
+        return b": heartbeat\n\n"
+
+    def _goodbye(self, close: CloseCode) -> bytes:
+        reason = msgspec.json.encode({"reason": close.reason})
+        return sse_frame(reason, event="bye", retry_ms=self._owner.retry_ms())
+
+
+async def _serve_over_asgi(stream: _SseStream, receive: Receive, send: Send) -> None:
+    async def send_body(body: bytes) -> None:
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    wire = AsgiWire(stream, send_body, sse_bytes, bytes)
+    stream.begin(wire)
+    parts = [asyncio.create_task(watch()), asyncio.create_task(wire.drain())]
     try:
-        yield await _hello(subscription, notifier.retry_ms(), is_fresh=since is None)
-        while True:
-            try:
-                async with asyncio.timeout(heartbeat_s):
-                    frames = await subscription.next_batch()
-            except TimeoutError:
-                yield _heartbeat(subscription)
-            else:
-                yield b"".join(frame.sse for frame in frames)
-    except SubscriptionEnded as exc:
-        yield _bye(exc.close, notifier.retry_ms())
-    except Exception:  # the boundary of one subscriber
-        log.exception("stream failed", transport="sse")
-        metrics.stream_failures.labels("sse").inc()
-        yield _bye(UNAVAILABLE, notifier.retry_ms())
+        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        subscription.close()
-
-
-async def _hello(subscription: Subscription, retry_ms: int, *, is_fresh: bool) -> bytes:
-    recovery = await subscription.start()
-    body = msgspec.json.encode({"position": recovery.position, "recovered": recovery.recovered})
-    # While a replay is still to come the client's own id is the one to resume from.
-    has_id = is_fresh and subscription.topics & LOG_TOPICS
-    return sse_frame(body, event="hello", event_id=recovery.position if has_id else "", retry_ms=retry_ms)
-
-
-def _heartbeat(subscription: Subscription) -> bytes:
-    if subscription.topics & LOG_TOPICS:
-        return f": heartbeat\nid: {subscription.position}\n\n".encode()
-    return b": heartbeat\n\n"
-
-
-def _bye(close: CloseCode, retry_ms: int) -> bytes:
-    return sse_frame(msgspec.json.encode({"reason": close.reason}), event="bye", retry_ms=retry_ms)
+        for part in parts:
+            part.cancel()
+        ends = await asyncio.gather(*parts, return_exceptions=True)
+        stream.lost()
+    if wire.close is not None and ends[1] is None:
+        await send({"type": "http.response.body", "body": b""})

@@ -1,5 +1,8 @@
 """One subscriber: a cursor into the shared log and the shared states, with no queue of its own.
 
+A subscriber with a wire that is up to date shares the cursor of its audience (`audience.py`); what follows holds
+while it goes alone.
+
 How a stream stays free of gaps and duplicates:
 
 * The cursor is the seq of the last row looked at. Rows are consecutive, so "the next row" is always well
@@ -15,17 +18,13 @@ How a stream stays free of gaps and duplicates:
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 from notifier.close_codes import CloseCode
-from notifier.events import Cursor, Event, Frame, Reset, ResetReason, StateEvent, Viewer
-from notifier.history import LogTail, Trimmed
+from notifier.events import Frame, Viewer
 from notifier.join import Interest, Join, Recovery
-from notifier.ledger import DeliveryLedger, LossReason
-from notifier.metrics import event_resets
-from notifier.ring import Ring
-from notifier.states import LatestStates
+from notifier.reader import Reader, Sources
 from notifier.topics import LOG_TOPICS
 
 _CLOSED = CloseCode(1000, "closed")
@@ -39,51 +38,66 @@ class SubscriptionEnded(Exception):
         self.close = close
 
 
-class Sources(NamedTuple):
-    """What all subscriptions of a hub read from; `snapshot` is where a reset sends its client."""
+class Place(NamedTuple):
+    """Up to where a subscriber was sent what it wants: a row of the log, and a version of the states."""
 
-    ring: Ring
-    tail: LogTail
-    states: LatestStates
-    ledger: DeliveryLedger
-    snapshot: str
+    seq: int
+    id: str
+    state_version: int
 
 
-class Subscription:
-    """`next_batch` has one caller at a time; the other methods may be called beside it. `close` it when done."""
+class Shared(Protocol):
+    """The audience a subscription is a member of."""
+
+    @property
+    def place(self) -> Place: ...
+    @property
+    def unsent(self) -> Mapping[str, int]: ...
+    def release(self, subscription: "Subscription") -> None: ...
+
+
+class Follower(Protocol):
+    """Who moves a subscription's events to its wire."""
+
+    def behind(self) -> None:
+        """The subscription goes alone from here on."""
+        ...
+
+    def ended(self, close: CloseCode) -> None: ...
+
+
+class Subscription(Reader):
+    """`next_batch` has one caller at a time; the other methods may be called beside it. `close` it when done.
+
+    `on_alone` is called when it leaves an audience, `on_close` when it is closed.
+    """
+
+    __slots__ = (
+        "_audience", "_close_code", "_first", "_first_recovery", "_is_closed", "_on_alone", "_on_close", "follower",
+    )  # fmt: skip
 
     def __init__(
-        self, sources: Sources, viewer: Viewer, transport: str, on_close: Callable[["Subscription"], None]
+        self,
+        sources: Sources,
+        viewer: Viewer,
+        transport: str,
+        on_alone: Callable[["Subscription"], None],
+        on_close: Callable[["Subscription"], None],
     ) -> None:
-        self.transport = transport
-        self.ended = asyncio.Event()
-        self._viewer = viewer
-        self._ring, self._tail, self._states, self._ledger, self._snapshot = sources
+        super().__init__(sources, viewer, transport)
+        self.follower: Follower | None = None  # None for a caller of `next_batch`
+        self._audience: Shared | None = None
+        self._on_alone = on_alone
         self._on_close = on_close
         self._close_code: CloseCode | None = None
         self._is_closed = False
-        self._interests: dict[str, Interest] = {}
-        self._open_joins: set[Join] = set()
-        self._cursor = self._ring.head
-        self._cursor_id = self._ring.head_id
-        self._confirmed_id = self._cursor_id
-        self._is_outstanding = False  # True from the return of a batch to the next call
-        self._in_flight = 0  # events in that batch
-        self._state_cursor = 0
-        self._epoch_changes = 0
-        self._reset: Reset | None = None  # a later one replaces it: only the newest position matters
         self._first: Join | None = None  # made by `begin`
         self._first_recovery: Recovery | None = None
-        self._wake = asyncio.Event()
-
-    @property
-    def topics(self) -> frozenset[str]:
-        return frozenset(self._interests)
 
     @property
     def position(self) -> str:
         """The id up to which everything this subscriber wanted has been delivered."""
-        return self._confirmed_id if self._is_outstanding or self._reset is not None else self._cursor_id
+        return super().position if self._audience is None else self._audience.place.id
 
     @property
     def close_code(self) -> CloseCode | None:
@@ -93,7 +107,40 @@ class Subscription:
     @property
     def pending(self) -> int:
         """Events that are owed and neither delivered nor counted as lost yet."""
-        return self._in_flight + sum(interest.owed for interest in self._interests.values())
+        unsent = sum(self._audience.unsent.values()) if self._audience is not None else 0
+        return unsent + self._in_flight + sum(interest.owed for interest in self._interests.values())
+
+    @property
+    def is_current(self) -> bool:
+        """True when all that is left to deliver is what comes next, as for any other that wants the same."""
+        if self._close_code is not None or self._open_joins or self._reset is not None or self._is_outstanding:
+            return False
+        if self._first is not None and self._first_recovery is None:
+            return False
+        head = self._ring.head
+        floors = (interest.floor for topic, interest in self._interests.items() if topic in LOG_TOPICS)
+        if self._cursor != head or any(floor > head for floor in floors):
+            return False
+        return not any(self._wants_state(event) for event in self._states.changed_after(self._state_cursor))
+
+    def go_together(self, audience: Shared) -> None:
+        """Becomes a member of an audience; the hub's, for a subscription that `is_current`."""
+        self._audience = audience
+
+    def go_alone(self, place: Place, owed: Mapping[str, int]) -> None:
+        """The audience's way to let a member go."""
+        self._audience = None
+        self._cursor, self._cursor_id, self._state_cursor = place
+        for topic, count in owed.items():
+            self._interests[topic].owed += count
+        self._on_alone(self)
+        if self.follower is not None:
+            self.follower.behind()
+
+    def step_out(self) -> None:
+        """Leaves the audience, if it is in one."""
+        if self._audience is not None:
+            self._audience.release(self)
 
     def begin(self, topics: frozenset[str], since: str | None) -> None:
         """The first join of a stream that has no acknowledgement of its own; `start` does the rest."""
@@ -113,6 +160,7 @@ class Subscription:
         With `since`, log topics are replayed from there, also when they were joined before. Without it,
         topics that were joined before are left as they are.
         """
+        self.step_out()
         added = topics if since is not None else topics - self._interests.keys()
         self.leave(added)
         for topic in added:
@@ -138,7 +186,7 @@ class Subscription:
             return Recovery(join.position, join.since is not None, 0)
         epoch_changes = self._epoch_changes
         replay = await self._tail.replay(
-            join.since, join.head, lambda event: event.topic in topics and self._viewer.sees(event)
+            join.since, join.head, lambda event: event.topic in topics and self.viewer.sees(event)
         )
         if epoch_changes != self._epoch_changes:  # the reset that says so is already arranged
             return Recovery(self._ring.head_id, False, 0)
@@ -152,7 +200,7 @@ class Subscription:
     def acknowledge(self, join: Join) -> None:
         """Lets events flow; call it once the answer to the client is on its way."""
         self._open_joins.discard(join)
-        self._wake.set()
+        self._wake()
 
     def withdraw(self, join: Join) -> None:
         self.leave(join.topics)
@@ -160,6 +208,7 @@ class Subscription:
 
     def leave(self, topics: frozenset[str]) -> None:
         """Forgets topics; unknown ones are ignored. What was owed of them is counted as lost."""
+        self.step_out()
         for topic in topics & self._interests.keys():
             self._ledger.add_undelivered(self._interests.pop(topic).owed, "unsubscribed")
 
@@ -168,13 +217,13 @@ class Subscription:
 
         Raises `SubscriptionEnded`, and what the history reader raises. Cancelling it loses nothing.
         """
-        self._confirm()
+        assert self._audience is None
+        self.confirm()
         if self._first is not None and self._first_recovery is None:
             await self.start()
         while True:
             if self._close_code is not None:
                 raise SubscriptionEnded(self._close_code)
-            self._wake.clear()
             if not self._open_joins:
                 frames = self._take(max_events)
                 if not frames and not self._ring.reaches(self._cursor):
@@ -184,168 +233,29 @@ class Subscription:
                 if frames:
                     self._is_outstanding = True
                     return frames
-            await self._wake.wait()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
 
     def end(self, close: CloseCode) -> None:
         """Makes `next_batch` raise; what was not delivered is left to a resume."""
         if self._close_code is None:
             self._close_code = close
-            self.ended.set()
-            self._wake.set()
+            self.step_out()
+            self._wake()
+            if self.follower is not None:
+                self.follower.ended(close)
 
     def close(self) -> None:
         """Unregisters; idempotent. What was owed, and a batch that was not confirmed, counts as lost."""
         if not self._is_closed:
             self._is_closed = True
+            self.follower = None
             self.end(_CLOSED)
+            self.step_out()
             self._lose("closed", self.topics)
             self._ledger.add_undelivered(self._in_flight, "closed")
             self._in_flight = 0
             self._on_close(self)
-
-    def on_row(self, event: Event) -> None:
-        """A row entered the ring. A subscriber that is up to date and not interested passes over it."""
-        if self._wants(event):
-            self._interests[event.topic].owed += 1
-            self._ledger.owed += 1
-            self._wake.set()
-        elif self._cursor == event.seq - 1:
-            self._cursor, self._cursor_id = event.seq, event.id
-
-    def on_state(self, event: StateEvent) -> None:
-        interest = self._interests.get(event.topic)
-        if interest is not None and self._viewer.sees(event):
-            interest.owed += 1
-            self._ledger.owed += 1
-            self._wake.set()
-
-    def on_state_gone(self, event: StateEvent, reason: LossReason) -> None:
-        """A state was replaced or evicted; if it was owed here and not read yet, it is lost."""
-        interest = self._interests.get(event.topic)
-        if interest is None or not self._viewer.sees(event):
-            return
-        if event.version > max(self._state_cursor, interest.floor, interest.live):
-            interest.owed -= 1
-            self._ledger.add_undelivered(1, reason)
-
-    def on_gap(self, seq: int) -> None:
-        """Rows before `seq` were never announced as owed: up to there everything ahead is a replay."""
-        for topic in self._interests.keys() & LOG_TOPICS:
-            interest = self._interests[topic]
-            self._ledger.owed -= interest.owed
-            interest.owed, interest.live = 0, seq - 1
-        self._wake.set()
-
-    def on_epoch(self, reason: Literal["epoch", "trimmed"] = "epoch") -> None:
-        """The ring starts anew: no position of before can be gone on from."""
-        self._epoch_changes += 1
-        self._freeze_position()
-        self._cursor, self._cursor_id = self._ring.head, self._ring.head_id
-        topics = self.topics & LOG_TOPICS
-        self._lose(reason, topics)
-        for topic in topics:
-            self._interests[topic].floor = self._interests[topic].live = self._ring.head
-        if topics:
-            self._arrange_reset(reason)
-
-    def _go_back(self, join: Join, topics: frozenset[str], cursor: Cursor) -> None:
-        assert join.since is not None
-        others = self._interests.keys() & LOG_TOPICS - topics
-        # A client that comes from a faster replica has seen rows that were announced here during the check.
-        for event in self._ring.after(max(join.head, self._ring.first - 1)):
-            if event.topic in topics and event.seq <= cursor.seq and self._wants(event):
-                self._interests[event.topic].owed -= 1
-                self._ledger.owed -= 1
-        if cursor.seq < self._cursor:
-            for topic in others:
-                self._interests[topic].floor = max(self._interests[topic].floor, self._cursor)
-        if cursor.seq < self._cursor or not others:  # ahead of this replica: wait for it to catch up
-            self._cursor, self._cursor_id = cursor.seq, join.since
-        for topic in topics & self._interests.keys():
-            self._interests[topic].floor = cursor.seq
-
-    def _freeze_position(self) -> None:
-        """Keeps `position` where it is while the cursor moves over what is yet to be delivered."""
-        self._confirmed_id = self.position
-
-    def _arrange_reset(self, reason: ResetReason) -> None:
-        self._reset = Reset(reason, self._cursor_id, self._snapshot)
-        event_resets.labels(reason).inc()
-        self._wake.set()
-
-    def _wants(self, event: Event) -> bool:
-        interest = self._interests.get(event.topic)
-        return interest is not None and event.seq > interest.floor and self._viewer.sees(event)
-
-    def _confirm(self) -> None:
-        self._ledger.add_delivered(self._in_flight, self.transport)
-        self._in_flight = 0
-        self._is_outstanding = False
-
-    def _take(self, max_events: int) -> list[Frame]:
-        """What can be had without waiting."""
-        self._freeze_position()
-        frames: list[Frame] = []
-        if self._reset is not None:
-            frames.append(self._reset)
-            self._reset = None
-        frames += self._take_states(max_events)
-        if self._ring.reaches(self._cursor):
-            frames += self._take_events(self._ring.after(self._cursor), max_events)
-        return frames
-
-    def _take_states(self, max_events: int) -> list[StateEvent]:
-        taken: list[StateEvent] = []
-        for event in self._states.changed_after(self._state_cursor):
-            self._state_cursor = event.version
-            interest = self._interests.get(event.topic)
-            if interest is not None and event.version > interest.floor and self._viewer.sees(event):
-                self._count_taken(interest, event.version)
-                taken.append(event)
-                if len(taken) == max_events:
-                    break
-        return taken
-
-    def _take_events(self, events: Iterable[Event], max_events: int) -> list[Event]:
-        taken: list[Event] = []
-        for event in events:
-            self._cursor, self._cursor_id = event.seq, event.id
-            if self._wants(event):
-                self._count_taken(self._interests[event.topic], event.seq)
-                taken.append(event)
-                if len(taken) == max_events:
-                    break
-        return taken
-
-    def _count_taken(self, interest: Interest, number: int) -> None:
-        self._in_flight += 1
-        if number > interest.live:
-            interest.owed -= 1
-        else:
-            self._ledger.owed += 1
-
-    async def _read_back(self, max_events: int) -> list[Frame]:
-        """The next events from the store, or an empty list when things have changed meanwhile."""
-        cursor, epoch_changes = self._cursor, self._epoch_changes
-        events: list[Event] | None
-        try:
-            events = await self._tail.page(cursor, max_events)
-        except Trimmed:
-            events = None
-        if self._open_joins or cursor != self._cursor or epoch_changes != self._epoch_changes:
-            return []
-        self._freeze_position()
-        if events is not None:
-            return [*self._take_events(events, max_events)]
-        topics = self.topics & LOG_TOPICS
-        is_replay = any(self._interests[topic].live > cursor for topic in topics)
-        reason: LossReason = "trimmed" if is_replay else "slow"
-        self._lose(reason, topics)
-        self._cursor, self._cursor_id = self._ring.head, self._ring.head_id
-        self._arrange_reset("trimmed" if is_replay else "slow")
-        return []
-
-    def _lose(self, reason: LossReason, topics: frozenset[str]) -> None:
-        for topic in topics:
-            self._ledger.add_undelivered(self._interests[topic].owed, reason)
-            self._interests[topic].owed = 0

@@ -1,35 +1,29 @@
-"""The WebSocket driver: JSON-RPC commands and the event stream over one socket.
-
-Four tasks per connection, all ended before `serve_websocket` returns: one reads, one writes (the only one that
-sends), one moves events and heartbeats from the subscription to the writer, one watches for the end.
-"""
+"""The WebSocket driver: JSON-RPC commands and the event stream over one socket."""
 
 import asyncio
 
 import msgspec
 import structlog
 from starlette.responses import PlainTextResponse
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected, WebSocketState
 
-from notifier import metrics
-from notifier.close_codes import FULL, SLOW, TOO_LARGE, UNAVAILABLE, CloseCode
+from notifier.asgi import AsgiWire
+from notifier.close_codes import FULL, TOO_LARGE, CloseCode
 from notifier.events import Viewer
 from notifier.notifier import UnifiedNotifier
-from notifier.outbox import Outbox
 from notifier.protocol import INVALID_PARAMS, encode_notification
+from notifier.raw import RAW, RawWebSocketProtocol
 from notifier.rpc import Registered, RpcCall, RpcError, RpcRegistry
 from notifier.rpc_connection import RpcConnection
-from notifier.subscription import Subscription, SubscriptionEnded
+from notifier.stream import Stream
+from notifier.subscription import Subscription
 from notifier.topics import UnknownTopic, checked_topics
+from notifier.wire import CLOSE_S, websocket_texts
 
 log = structlog.get_logger(__name__)
 
 MESSAGE_BYTES_MAX = 1024 * 1024
-HEARTBEAT_S = 20.0
-STALL_S = 30.0
-# A close frame to a client that does not read would wait as long as its events did.
-_CLOSE_TIMEOUT_S = 1.0
-# Together with the close frame this stays below the five seconds that `UnifiedNotifier.close` waits.
+# Together with the close this stays below the five seconds that `UnifiedNotifier.close` waits.
 _FINISH_S = 3.0
 
 
@@ -42,14 +36,6 @@ class UnsubscribeParams(msgspec.Struct, frozen=True):
     topics: list[str]
 
 
-class _Close(Exception):
-    """One of the connection's tasks found that it must end; None when the client has gone."""
-
-    def __init__(self, close: CloseCode | None) -> None:
-        super().__init__()
-        self.close = close
-
-
 async def serve_websocket(
     websocket: WebSocket,
     notifier: UnifiedNotifier,
@@ -57,13 +43,12 @@ async def serve_websocket(
     viewer: Viewer,
     principal: object,
     *,
-    heartbeat_s: float = HEARTBEAT_S,
-    stall_s: float = STALL_S,
     message_bytes_max: int = MESSAGE_BYTES_MAX,
 ) -> None:
-    """Accepts the socket unless that was done, and serves it until either side ends it.
+    """Accepts the socket unless that was done, and serves it until either side ends it; with a server that lets
+    its transport be written to, it returns as soon as the connection has become the notifier's own.
 
-    A message above `message_bytes_max` ends the connection; a send that blocks for `stall_s` does, too.
+    A message above `message_bytes_max` ends the connection.
     """
     if notifier.is_full:
         await _turn_away(websocket, notifier.retry_ms())
@@ -71,115 +56,79 @@ async def serve_websocket(
     if websocket.application_state == WebSocketState.CONNECTING:
         await websocket.accept()
     subscription = notifier.open(viewer, "websocket")
-    connection = _Connection(websocket, rpc, principal, subscription)
-    try:
-        close = await connection.run(heartbeat_s, stall_s, message_bytes_max)
-    finally:
-        subscription.close()
-        await connection.close_calls()
-    if close is not None:
-        await _close_socket(websocket, close)
+    stream = _RpcStream(notifier, subscription, rpc, principal, message_bytes_max)
+    raw = websocket.scope.get("extensions", {}).get(RAW)
+    if isinstance(raw, RawWebSocketProtocol):
+        raw.take_over(stream)
+    else:
+        await _serve_over_asgi(websocket, stream)
 
 
-class _Connection:
+class _RpcStream(Stream):
+    __slots__ = ("_calls", "_message_bytes_max")
+
     def __init__(
         self,
-        websocket: WebSocket,
+        notifier: UnifiedNotifier,
+        subscription: Subscription,
         rpc: RpcRegistry,
         principal: object,
-        subscription: Subscription,
+        message_bytes_max: int,
     ) -> None:
-        self._websocket = websocket
-        self._subscription = subscription
-        self._outbox = Outbox()
-        self._calls = RpcConnection(rpc, principal, self._send, self._local_commands())
+        super().__init__(notifier, subscription)
+        self._message_bytes_max = message_bytes_max
+        self._calls = RpcConnection(rpc, principal, self._send, self.writable, self._local_commands())
 
-    async def run(self, heartbeat_s: float, stall_s: float, message_bytes_max: int) -> CloseCode | None:
-        """Returns how to close the socket; None when it is closed already."""
-        tasks = [
-            asyncio.create_task(part)
-            for part in (
-                self._read(message_bytes_max),
-                self._write(stall_s),
-                self._deliver(heartbeat_s),
-                self._watch_for_end(),
-            )
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        return _close_code(next(failure for task in done if (failure := task.exception()) is not None))
+    def receive(self, message: bytes) -> None:
+        if self._subscription.close_code is not None and not self._calls.is_busy:
+            return
+        if len(message) > self._message_bytes_max:
+            self._subscription.end(TOO_LARGE)
+        else:
+            self._calls.receive(message)
 
-    async def close_calls(self) -> None:
-        await self._calls.close()
+    def lost(self) -> None:
+        if not self._is_over and self._calls.is_waiting:
+            self._owner.tasks.start(self._calls.close(), "end calls")
+        super().lost()
 
-    async def _read(self, message_bytes_max: int) -> None:
-        while True:
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                raise _Close(None)
-            text = message.get("text")
-            body: bytes = message["bytes"] if text is None else text.encode()
-            if len(body) > message_bytes_max:
-                raise _Close(TOO_LARGE)
-            await self._calls.receive(body)
-
-    async def _write(self, stall_s: float) -> None:
-        try:
-            await self._outbox.drain(self._websocket.send_text, stall_s)
-        except TimeoutError:
-            metrics.slow_subscribers.inc()
-            raise _Close(SLOW) from None
-        except (WebSocketDisconnect, OSError):
-            raise _Close(None) from None
-
-    async def _deliver(self, heartbeat_s: float) -> None:
-        clock = asyncio.get_running_loop().time
-        heartbeat_at = clock() + heartbeat_s
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout_at(heartbeat_at):
-                        frames = await self._subscription.next_batch()
-                except TimeoutError:
-                    # From this task, because only between two batches the position is that of the last event sent.
-                    await self._send(encode_notification("heartbeat", self._position()))
-                    heartbeat_at = clock() + heartbeat_s
-                    continue
-                sent = 0
-                for frame in frames:
-                    sent = await self._outbox.put(frame.ws)
-                # Only what the socket has taken is delivered; the batch after this one waits in the shared ring.
-                await self._outbox.sent(sent)
-        except SubscriptionEnded:
-            return  # `_watch_for_end` says goodbye
-
-    async def _watch_for_end(self) -> None:
+    def ended(self, close: CloseCode) -> None:
         """Calls that run when the stream is ended get their answers first, for a moment."""
-        await self._subscription.ended.wait()
+        if self._calls.is_busy:
+            self._owner.tasks.start(self._finish_calls(close), "finish calls")
+        else:
+            self._finish(close)
+
+    async def _finish_calls(self, close: CloseCode) -> None:
         try:
             async with asyncio.timeout(_FINISH_S):
                 await self._calls.finish()
-                await self._outbox.flushed()
         except TimeoutError:
             log.info("calls cut off at the end of a stream")
-        raise _Close(self._subscription.close_code)
-
-    async def _send(self, message: bytes) -> None:
-        await self._outbox.put(message.decode())
-
-    def _position(self) -> bytes:
-        return msgspec.json.encode({"position": self._subscription.position})
+        self._finish(close)
 
     def _local_commands(self) -> dict[str, Registered]:
         return {
             "subscribe": Registered(self._subscribe, 15.0),
-            "unsubscribe": Registered(self._unsubscribe, 15.0),
-            "ping": Registered(self._ping, 15.0),
+            "unsubscribe": Registered(self._unsubscribe, is_plain=True),
+            "ping": Registered(self._ping, is_plain=True),
         }
+
+    def _send(self, message: bytes) -> None:
+        if not self._is_over:
+            self._wire.post(message)
+
+    def _heartbeat(self) -> bytes:
+        return encode_notification("heartbeat", self._position())
+
+    def _goodbye(self, close: CloseCode) -> bytes:
+        """The close frame says it again, but not when to come back."""
+        return encode_notification("bye", msgspec.json.encode({
+            "code": close.code, "reason": close.reason, "retryMs": self._owner.retry_ms(),
+        }))  # fmt: skip
+
+    def _position(self) -> bytes:
+        return msgspec.json.encode({"position": self._subscription.position})
 
     async def _subscribe(self, call: RpcCall) -> bytes:
         params = call.decoded(SubscribeParams)
@@ -192,11 +141,11 @@ class _Connection:
         call.after_reply(lambda: self._subscription.acknowledge(join))
         return msgspec.json.encode(recovery._asdict())
 
-    async def _unsubscribe(self, call: RpcCall) -> bytes:
+    def _unsubscribe(self, call: RpcCall) -> bytes:
         self._subscription.leave(_topics(call.decoded(UnsubscribeParams).topics))
         return msgspec.json.encode({"topics": sorted(self._subscription.topics)})
 
-    async def _ping(self, _: RpcCall) -> bytes:
+    def _ping(self, _: RpcCall) -> bytes:
         return self._position()
 
 
@@ -208,13 +157,32 @@ def _topics(names: list[str], joined: frozenset[str] = frozenset()) -> frozenset
         raise RpcError(INVALID_PARAMS, str(exc), {"code": "unknown_topic"}) from exc
 
 
-def _close_code(failure: BaseException) -> CloseCode | None:
-    if isinstance(failure, _Close):
-        return failure.close
-    # The log could not be read, or a bug of ours: this stream ends, the client resumes elsewhere or later.
-    log.error("stream failed", transport="websocket", exc_info=failure)
-    metrics.stream_failures.labels("websocket").inc()
-    return UNAVAILABLE
+async def _serve_over_asgi(websocket: WebSocket, stream: _RpcStream) -> None:
+    wire = AsgiWire(stream, websocket.send_text, websocket_texts, bytes.decode)
+
+    async def read() -> None:
+        while True:
+            await wire.readable()
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text")
+            stream.receive(message["bytes"] if text is None else text.encode())
+
+    stream.begin(wire)
+    parts = [asyncio.create_task(read()), asyncio.create_task(wire.drain())]
+    try:
+        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for part in parts:
+            part.cancel()
+        ends = await asyncio.gather(*parts, return_exceptions=True)
+        stream.lost()
+    for end in ends:
+        if isinstance(end, Exception) and not isinstance(end, WebSocketDisconnect | WebSocketDisconnected | OSError):
+            log.error("stream failed", transport="websocket", exc_info=end)
+    if wire.close is not None:
+        await _close_socket(websocket, wire.close)
 
 
 async def _turn_away(websocket: WebSocket, retry_ms: int) -> None:
@@ -227,7 +195,7 @@ async def _turn_away(websocket: WebSocket, retry_ms: int) -> None:
 
 async def _close_socket(websocket: WebSocket, close: CloseCode) -> None:
     try:
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+        async with asyncio.timeout(CLOSE_S):
             await websocket.close(close.code, close.reason)
-    except (TimeoutError, WebSocketDisconnect, OSError):
+    except (TimeoutError, WebSocketDisconnect, WebSocketDisconnected, OSError):
         log.info("socket closed without a handshake", code=close.code)

@@ -6,6 +6,7 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, WebSocket
 from starlette.responses import Response
 
+from gateway import openrpc
 from gateway.envelope import with_meta
 from gateway.failures import rpc_error
 from gateway.operations.table import Context, Operation, parse
@@ -34,10 +35,15 @@ class _WithLevel(msgspec.Struct, frozen=True):
 
 
 def rpc_registry(replica: Replica, operations: tuple[Operation, ...]) -> RpcRegistry:
-    """Every operation of the table as a command of the same name."""
+    """Every operation of the table as a command of the same name, and one that describes them all."""
     registry = RpcRegistry(rpc_error)
     for operation in operations:
         registry.add(operation.name, _command(replica, operation), operation.timeout_s)
+
+    @registry.command(openrpc.METHOD)
+    def discover(_: RpcCall) -> bytes:
+        return msgspec.json.encode(openrpc.document(operations, replica.version))
+
     return registry
 
 

@@ -41,7 +41,7 @@ async def _events(replica: Replica, principal: Principal, key: str) -> AsyncIter
     try:
         with replica.cache.trace(key, note):
             yield sse_frame(msgspec.json.encode({"key": key, "replica": replica.id}), event="hello")
-            while not stream.ended.is_set():
+            while stream.close_code is None:
                 try:
                     async with asyncio.timeout(_LOOK_S):
                         event = await waiting.get()

@@ -7,14 +7,14 @@ import pytest
 from tests.support.notifier_log import announce
 from tests.support.notifier_server import RpcClient, pushing, sse
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("raw", [True, False], ids=["raw", "asgi"])]
 
 
-async def test_stream_says_hello_and_sends_events_with_their_ids() -> None:
-    async with pushing() as push:
+async def test_stream_says_hello_and_sends_events_with_their_ids(raw: bool) -> None:
+    async with pushing(raw=raw) as push:
         announce(push.log, push.notifier)
         async with sse(push.port, "skills,stats") as stream:
-            assert stream.response.headers["cache-control"] == "no-store"
+            assert stream.response.headers["cache-control"] == "no-store, no-transform"
             assert stream.response.headers["x-accel-buffering"] == "no"
             hello = await stream.next()
             assert (hello.event, hello.id) == ("hello", push.log.rows[0].id)
@@ -31,8 +31,8 @@ async def test_stream_says_hello_and_sends_events_with_their_ids() -> None:
             assert (state.event, state.id, msgspec.json.decode(state.data)["data"]) == ("", "", 7)
 
 
-async def test_client_hops_between_transports_with_one_position_and_misses_nothing() -> None:
-    async with pushing() as push:
+async def test_client_hops_between_transports_with_one_position_and_misses_nothing(raw: bool) -> None:
+    async with pushing(raw=raw) as push:
         received: list[object] = []
         async with push.connect() as connection:
             client = RpcClient(connection)
@@ -60,9 +60,9 @@ async def test_client_hops_between_transports_with_one_position_and_misses_nothi
         assert received == [row.id for row in push.log.rows]
 
 
-async def test_shutdown_says_bye_and_ends_the_stream_cleanly() -> None:
+async def test_shutdown_says_bye_and_ends_the_stream_cleanly(raw: bool) -> None:
     """F13 of research/reliability.md: sse-starlette alone cuts the response in the middle of a chunk."""
-    async with pushing() as push, sse(push.port, "skills") as stream:
+    async with pushing(raw=raw) as push, sse(push.port, "skills") as stream:
         await stream.next()
         push.server.handle_exit(2, None)  # what uvicorn does on a signal; sse-starlette has hooked into it
         push.server._captured_signals.clear()  # or uvicorn raises it again at its end, in the test's process
@@ -74,8 +74,8 @@ async def test_shutdown_says_bye_and_ends_the_stream_cleanly() -> None:
             await stream.next()
 
 
-async def test_exit_of_the_server_alone_does_not_cut_the_stream() -> None:
-    async with pushing() as push, sse(push.port, "skills") as stream:
+async def test_exit_of_the_server_alone_does_not_cut_the_stream(raw: bool) -> None:
+    async with pushing(raw=raw) as push, sse(push.port, "skills") as stream:
         await stream.next()
         push.server.handle_exit(2, None)
         push.server._captured_signals.clear()
@@ -85,8 +85,8 @@ async def test_exit_of_the_server_alone_does_not_cut_the_stream() -> None:
                 await stream.next()
 
 
-async def test_unknown_position_is_reset_to_one_that_works() -> None:
-    async with pushing() as push:
+async def test_unknown_position_is_reset_to_one_that_works(raw: bool) -> None:
+    async with pushing(raw=raw) as push:
         announce(push.log, push.notifier)
         async with sse(push.port, "skills", since="e0-1-00000000") as stream:
             hello = await stream.next()
@@ -96,8 +96,8 @@ async def test_unknown_position_is_reset_to_one_that_works() -> None:
             assert msgspec.json.decode(reset.data)["reason"] == "epoch"
 
 
-async def test_idle_stream_moves_the_browsers_position_without_an_event() -> None:
-    async with pushing(heartbeat_s=0.02) as push, sse(push.port, "tools") as stream:
+async def test_idle_stream_moves_the_browsers_position_without_an_event(raw: bool) -> None:
+    async with pushing(heartbeat_s=0.02, raw=raw) as push, sse(push.port, "tools") as stream:
         await stream.next()
         announce(push.log, push.notifier, topic="skills")
         async with asyncio.timeout(5):
@@ -106,8 +106,8 @@ async def test_idle_stream_moves_the_browsers_position_without_an_event() -> Non
         assert beat.data == ""
 
 
-async def test_store_that_fails_ends_the_stream_with_a_hint_to_come_back() -> None:
-    async with pushing() as push:
+async def test_store_that_fails_ends_the_stream_with_a_hint_to_come_back(raw: bool) -> None:
+    async with pushing(raw=raw) as push:
         announce(push.log, push.notifier, 100)
         push.log.failure = OSError("the database has gone")
         async with sse(push.port, "skills", since=push.log.rows[0].id) as stream:
@@ -117,8 +117,8 @@ async def test_store_that_fails_ends_the_stream_with_a_hint_to_come_back() -> No
                 await stream.next()
 
 
-async def test_client_that_leaves_and_a_head_request_leave_nothing_behind() -> None:
-    async with pushing() as push:
+async def test_client_that_leaves_and_a_head_request_leave_nothing_behind(raw: bool) -> None:
+    async with pushing(raw=raw) as push:
         async with sse(push.port, "skills") as stream:
             await stream.next()
             assert push.notifier.presence == {"sse": 1}
@@ -131,9 +131,9 @@ async def test_client_that_leaves_and_a_head_request_leave_nothing_behind() -> N
                 await asyncio.sleep(0.001)
 
 
-async def test_stream_is_turned_away_while_there_are_too_many() -> None:
+async def test_stream_is_turned_away_while_there_are_too_many(raw: bool) -> None:
     async with (
-        pushing(subscribers_max=1) as push,
+        pushing(subscribers_max=1, raw=raw) as push,
         sse(push.port, "skills") as first,
     ):
         await first.next()

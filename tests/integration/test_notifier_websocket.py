@@ -1,5 +1,6 @@
 import asyncio
 import socket
+from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from notifier.close_codes import SHUTDOWN, TOO_LARGE
 from tests.support.notifier_log import announce
 from tests.support.notifier_server import RpcClient, pushing
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("raw", [True, False], ids=["raw", "asgi"])]
 
 
 async def closed(connection: ClientConnection) -> tuple[int, str]:
@@ -21,8 +22,8 @@ async def closed(connection: ClientConnection) -> tuple[int, str]:
     return connection.close_code, connection.close_reason or ""
 
 
-async def test_subscriber_is_answered_first_and_then_gets_events() -> None:
-    async with pushing() as push, push.connect() as connection:
+async def test_subscriber_is_answered_first_and_then_gets_events(raw: bool) -> None:
+    async with pushing(raw=raw) as push, push.connect() as connection:
         client = RpcClient(connection)
         rows = announce(push.log, push.notifier, 3)
         answer = await client.call("subscribe", topics=["skills"], since=rows[0].id)
@@ -41,8 +42,8 @@ async def test_subscriber_is_answered_first_and_then_gets_events() -> None:
         assert (await client.call("ping"))["result"] == {"position": push.notifier.position}
 
 
-async def test_unknown_topic_is_refused_and_the_known_ones_are_named() -> None:
-    async with pushing() as push, push.connect() as connection:
+async def test_unknown_topic_is_refused_and_the_known_ones_are_named(raw: bool) -> None:
+    async with pushing(raw=raw) as push, push.connect() as connection:
         answer = await RpcClient(connection).call("subscribe", topics=["nope"])
         error = answer["error"]
         assert isinstance(error, dict)
@@ -50,8 +51,8 @@ async def test_unknown_topic_is_refused_and_the_known_ones_are_named() -> None:
         assert "skills" in error["message"]
 
 
-async def test_unsubscribed_topic_is_silent() -> None:
-    async with pushing() as push, push.connect() as connection:
+async def test_unsubscribed_topic_is_silent(raw: bool) -> None:
+    async with pushing(raw=raw) as push, push.connect() as connection:
         client = RpcClient(connection)
         await client.call("subscribe", topics=["skills", "tools"])
         assert (await client.call("unsubscribe", topics=["skills"]))["result"] == {"topics": ["tools"]}
@@ -63,8 +64,8 @@ async def test_unsubscribed_topic_is_silent() -> None:
         assert event["params"]["topic"] == "tools"
 
 
-async def test_unknown_position_is_answered_and_then_reset() -> None:
-    async with pushing() as push, push.connect() as connection:
+async def test_unknown_position_is_answered_and_then_reset(raw: bool) -> None:
+    async with pushing(raw=raw) as push, push.connect() as connection:
         client = RpcClient(connection)
         answer = await client.call("subscribe", topics=["skills"], since="nonsense")
         assert answer["result"] == {"position": push.notifier.position, "recovered": False, "replayed": 0}
@@ -75,8 +76,8 @@ async def test_unknown_position_is_answered_and_then_reset() -> None:
         }
 
 
-async def test_private_events_do_not_reach_other_viewers() -> None:
-    async with pushing(viewer=Viewer(frozenset({"b"}))) as push, push.connect() as connection:
+async def test_private_events_do_not_reach_other_viewers(raw: bool) -> None:
+    async with pushing(viewer=Viewer(frozenset({"b"})), raw=raw) as push, push.connect() as connection:
         client = RpcClient(connection)
         await client.call("subscribe", topics=["skills"])
         rows = [push.log.append(owner="a", visibility="private"), push.log.append(owner="b", visibility="private")]
@@ -87,8 +88,8 @@ async def test_private_events_do_not_reach_other_viewers() -> None:
         assert event["params"]["id"] == rows[1].id
 
 
-async def test_idle_connection_is_told_the_position() -> None:
-    async with pushing(heartbeat_s=0.02) as push, push.connect() as connection:
+async def test_idle_connection_is_told_the_position(raw: bool) -> None:
+    async with pushing(heartbeat_s=0.02, raw=raw) as push, push.connect() as connection:
         client = RpcClient(connection)
         await client.call("subscribe", topics=["tools"])
         announce(push.log, push.notifier, topic="skills")
@@ -98,8 +99,8 @@ async def test_idle_connection_is_told_the_position() -> None:
         assert beat["method"] == "heartbeat"
 
 
-async def test_shutdown_answers_running_calls_and_closes_so_that_the_client_resumes() -> None:
-    async with pushing() as push, push.connect() as connection:
+async def test_shutdown_answers_running_calls_and_closes_so_that_the_client_resumes(raw: bool) -> None:
+    async with pushing(raw=raw) as push, push.connect() as connection:
         started, go_on = asyncio.Event(), asyncio.Event()
 
         @push.rpc.command("slow")
@@ -121,14 +122,14 @@ async def test_shutdown_answers_running_calls_and_closes_so_that_the_client_resu
         assert await closed(connection) == SHUTDOWN
 
 
-async def test_message_above_the_bound_closes_for_good() -> None:
-    async with pushing() as push, push.connect() as connection:
+async def test_message_above_the_bound_closes_for_good(raw: bool) -> None:
+    async with pushing(raw=raw) as push, push.connect() as connection:
         await connection.send("x" * 5000)
         assert await closed(connection) == TOO_LARGE
 
 
-async def test_client_is_turned_away_while_there_are_too_many() -> None:
-    async with pushing(subscribers_max=1) as push, push.connect() as connection:
+async def test_client_is_turned_away_while_there_are_too_many(raw: bool) -> None:
+    async with pushing(subscribers_max=1, raw=raw) as push, push.connect() as connection:
         await RpcClient(connection).call("ping")
         with pytest.raises(websockets.InvalidStatus) as refused:
             await push.connect()
@@ -136,8 +137,8 @@ async def test_client_is_turned_away_while_there_are_too_many() -> None:
         assert "Retry-After" in refused.value.response.headers
 
 
-async def test_client_that_vanishes_leaves_nothing_behind() -> None:
-    async with pushing() as push:
+async def test_client_that_vanishes_leaves_nothing_behind(raw: bool) -> None:
+    async with pushing(raw=raw) as push:
         async with push.connect() as connection:
             await RpcClient(connection).call("subscribe", topics=["skills"])
             connection.transport.abort()
@@ -149,17 +150,17 @@ async def test_client_that_vanishes_leaves_nothing_behind() -> None:
         assert ledger.owed == ledger.delivered + ledger.undelivered.total()
 
 
-async def test_stalled_subscriber_is_ended_and_others_receive_everything() -> None:
-    async with pushing(stall_s=0.2) as push, push.connect() as connection:
+async def test_stalled_subscriber_is_ended_and_others_receive_everything(raw: bool) -> None:
+    async with pushing(stall_s=0.2, raw=raw) as push, push.connect() as connection:
         quick = RpcClient(connection)
         await quick.call("subscribe", topics=["skills"])
-        with socket.socket() as raw:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            raw.setblocking(False)
+        with socket.socket() as small:
+            small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            small.setblocking(False)
             loop = asyncio.get_running_loop()
-            await loop.sock_connect(raw, ("127.0.0.1", push.port))
+            await loop.sock_connect(small, ("127.0.0.1", push.port))
             async with websockets.connect(
-                f"ws://127.0.0.1:{push.port}/ws", sock=raw, ping_interval=None, compression=None, max_queue=1
+                f"ws://127.0.0.1:{push.port}/ws", sock=small, ping_interval=None, compression=None, max_queue=1
             ) as stalled:
                 await RpcClient(stalled).call("subscribe", topics=["skills"])
                 stalled.transport.pause_reading()
@@ -172,3 +173,45 @@ async def test_stalled_subscriber_is_ended_and_others_receive_everything() -> No
         ledger = push.notifier.ledger
         assert ledger.undelivered["closed"] > 0
         assert [msgspec.json.encode(params) for params in received] == [Event(row).json for row in push.log.rows]
+
+
+async def ids_of(client: RpcClient, count: int) -> list[object]:
+    """The ids of the next `count` events of the log; states have none."""
+    ids: list[object] = []
+    while len(ids) < count:
+        params = (await client.next_event())["params"]
+        assert isinstance(params, dict)
+        ids += [params["id"]] if "id" in params else []
+    return ids
+
+
+async def test_what_was_accepted_was_delivered_or_counted_whatever_became_of_the_clients(raw: bool) -> None:
+    """Two read, two stop reading, two are cut off; 400 events."""
+    async with pushing(stall_s=2.0, raw=raw) as push, AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(push.connect()) for _ in range(6)]
+        clients = [RpcClient(connection) for connection in connections]
+        for client in clients:
+            await client.call("subscribe", topics=["skills", "stats"])
+        for connection in connections[2:4]:
+            connection.transport.pause_reading()
+        async with asyncio.TaskGroup() as group:
+            reading = [group.create_task(ids_of(client, 400)) for client in clients[:2]]
+            for number in range(400):
+                if number == 100:
+                    connections[4].transport.abort()
+                if number == 200:
+                    connections[5].transport.abort()
+                push.notifier.apply([push.log.append(data={"text": "x" * 8192})])
+                for each in (b"1", b"2"):
+                    push.notifier.publish_state("stats", "cpu", "stats.updated", each)
+                await asyncio.sleep(0)
+        assert [task.result() for task in reading] == [[row.id for row in push.log.rows]] * 2
+        await push.notifier.close()
+        ledger = push.notifier.ledger
+        assert ledger.published == 1200
+        assert ledger.owed == ledger.delivered + ledger.undelivered.total()
+        assert ledger.owed > 2 * 1200
+        assert ledger.undelivered["conflated"] > 0
+        assert ledger.undelivered["closed"] > 0
+        for connection in connections[2:4]:
+            connection.transport.abort()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from notifier import Event, Frame, Viewer
-from notifier.notifier import UnifiedNotifier
+from notifier.notifier import HEARTBEAT_S, STALL_S, UnifiedNotifier
 
 EVERYONE = Viewer(owners=None)
 STAMP = "2026-11-21T07:35:52.123Z"
@@ -52,7 +52,9 @@ class ListLog:
     def position(self) -> Position:
         return Position(self.epoch, len(self.rows), self.rows[-1].id if self.rows else f"{self.epoch}-0-00000000")
 
-    def append(self, topic: str = "skills", owner: str = "main", visibility: str = "public") -> Row:
+    def append(
+        self, topic: str = "skills", owner: str = "main", visibility: str = "public", data: object = None
+    ) -> Row:
         seq = len(self.rows) + 1
         tag = hashlib.sha1(f"{self.position.id}/{topic}/{owner}".encode()).hexdigest()[:8]
         row = Row(
@@ -64,7 +66,7 @@ class ListLog:
             owner=owner,
             visibility=visibility,
             at=STAMP,
-            data=msgspec.json.encode({"n": seq}),
+            data=msgspec.json.encode({"n": seq} if data is None else data),
         )
         self._streams[topic, owner] = row.id
         self.rows.append(row)
@@ -80,10 +82,22 @@ class ListLog:
         return self.rows[first : first + limit]
 
 
-def notifier_of(log: ListLog, events_max: int = 8, subscribers_max: int = 100) -> UnifiedNotifier:
+def notifier_of(
+    log: ListLog,
+    events_max: int = 8,
+    subscribers_max: int = 100,
+    heartbeat_s: float = HEARTBEAT_S,
+    stall_s: float = STALL_S,
+) -> UnifiedNotifier:
     """A notifier that starts to follow `log` where it stands."""
     return UnifiedNotifier(
-        log, log.position, utc_now=lambda: STAMP, events_max=events_max, subscribers_max=subscribers_max
+        log,
+        log.position,
+        utc_now=lambda: STAMP,
+        events_max=events_max,
+        subscribers_max=subscribers_max,
+        heartbeat_s=heartbeat_s,
+        stall_s=stall_s,
     )
 
 

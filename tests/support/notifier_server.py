@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 
 from notifier import RpcCall, RpcError, RpcRegistry, UnifiedNotifier, Viewer, serve_websocket, sse_response
+from notifier.raw import RawHttpProtocol, RawWebSocketProtocol
 from tests.support.notifier_log import ListLog, notifier_of
 
 
@@ -45,9 +46,13 @@ async def pushing(
     heartbeat_s: float = 20.0,
     stall_s: float = 30.0,
     subscribers_max: int = 100,
+    raw: bool = True,
 ) -> AsyncIterator[Pushing]:
+    """`raw` False: the server's own protocol classes, so that streams go through ASGI."""
     log = ListLog()
-    notifier = notifier_of(log, events_max=64, subscribers_max=subscribers_max)
+    notifier = notifier_of(
+        log, events_max=64, subscribers_max=subscribers_max, heartbeat_s=heartbeat_s, stall_s=stall_s
+    )
     rpc = RpcRegistry(_nothing_given_away)
 
     @rpc.command("echo")
@@ -55,21 +60,25 @@ async def pushing(
         return bytes(call.params)
 
     async def ws(websocket: WebSocket) -> None:
-        await serve_websocket(
-            websocket, notifier, rpc, viewer, "tester", heartbeat_s=heartbeat_s, stall_s=stall_s, message_bytes_max=4096
-        )
+        await serve_websocket(websocket, notifier, rpc, viewer, "tester", message_bytes_max=4096)
 
     async def events(request: Request) -> Response:
         since = request.headers.get("last-event-id") or request.query_params.get("since")
         topics = request.query_params["topics"].split(",")
-        return sse_response(notifier, viewer, topics, since, heartbeat_s=heartbeat_s, stall_s=stall_s)
+        return sse_response(notifier, viewer, topics, since)
 
     app = Starlette(routes=[WebSocketRoute("/ws", ws), Route("/events", events)])
     # The buffers of accepted sockets are those of the listener; small ones let a test fill them.
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, ws_per_message_deflate=False, timeout_graceful_shutdown=2
+        app,
+        lifespan="off",
+        log_config=None,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=2,
+        http=RawHttpProtocol if raw else "auto",
+        ws=RawWebSocketProtocol if raw else "auto",
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))

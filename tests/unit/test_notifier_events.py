@@ -48,7 +48,7 @@ def test_event_splices_the_stored_bytes_and_is_encoded_once_per_wire_form() -> N
     assert row().data in event.json
     assert event.ws is event.ws
     assert event.sse is event.sse
-    assert msgspec.json.decode(event.ws) == {
+    assert msgspec.json.decode(event.message) == {
         "jsonrpc": "2.0",
         "method": "event",
         "params": msgspec.json.decode(event.json),
@@ -80,7 +80,7 @@ def test_reset_moves_the_client_to_the_new_position() -> None:
     reset = Reset("trimmed", "e1-9-00000000", "/api/v1/skills")
 
     assert reset.sse.startswith(b"event: reset\nid: e1-9-00000000\ndata: ")
-    assert msgspec.json.decode(reset.ws)["method"] == "reset"
+    assert msgspec.json.decode(reset.message)["method"] == "reset"
 
 
 def test_viewer_sees_public_things_and_its_owners_private_ones() -> None:

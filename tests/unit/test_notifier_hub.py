@@ -7,7 +7,7 @@ from notifier import Reset, StateEvent, SubscriptionEnded, UnknownTopic, Viewer
 from notifier.close_codes import SHUTDOWN
 from notifier.notifier import UnifiedNotifier
 from notifier.subscription import Subscription
-from tests.support.notifier_log import EVERYONE, ListLog, announce, notifier_of, seqs
+from tests.support.notifier_log import EVERYONE, STAMP, ListLog, announce, notifier_of, seqs
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +74,40 @@ async def test_resume_at_the_very_edge_of_the_ring_needs_no_store(log: ListLog, 
     assert (await subscription.start()).replayed == 8
     assert await batch(subscription) == list(range(16, 24))
     assert log.reads == 0
+
+
+async def test_replica_that_just_began_resumes_from_the_rows_it_was_given(log: ListLog) -> None:
+    notifier = notifier_of(log)
+    notifier.remember(log.rows[1:])
+    since = log.rows[1].id
+    announce(log, notifier)
+    subscription = notifier.subscribe(EVERYONE, ["skills"], since)
+
+    assert (await subscription.start()).replayed == 2
+    assert await batch(subscription) == [3, 4]
+    assert log.reads == 0
+
+
+async def test_rows_that_do_not_end_where_the_log_stood_are_not_remembered(log: ListLog) -> None:
+    notifier = notifier_of(log)
+    notifier.remember(log.rows[:2])
+
+    assert notifier.position == log.rows[2].id
+    subscription = notifier.subscribe(EVERYONE, ["skills"], log.rows[0].id)
+    assert (await subscription.start()).replayed == 2
+    assert await batch(subscription) == [2, 3]
+
+
+async def test_ring_is_bounded_by_bytes_too(log: ListLog) -> None:
+    notifier = UnifiedNotifier(log, log.position, utc_now=lambda: STAMP, bytes_max=2000)
+    early = notifier.subscribe(EVERYONE, ["skills"])
+    announce(log, notifier, 20)
+
+    received: list[int] = []
+    while len(received) < 20:
+        received += await batch(early)
+    assert received == list(range(4, 24))
+    assert log.reads > 0, "the oldest of 20 rows of some 170 bytes, kept twice, were not in the ring any more"
 
 
 async def test_resume_older_than_the_ring_goes_through_the_store_without_a_seam(

@@ -19,8 +19,11 @@ class Wire:
     def __init__(self) -> None:
         self.messages: asyncio.Queue[Any] = asyncio.Queue()
 
-    async def send(self, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
         self.messages.put_nowait(msgspec.json.decode(message))
+
+    async def writable(self) -> None:
+        """At once."""
 
     async def next(self) -> Any:
         async with asyncio.timeout(5):
@@ -75,7 +78,7 @@ def registry() -> RpcRegistry:
 @asynccontextmanager
 async def connected(registry: RpcRegistry) -> AsyncIterator[tuple[RpcConnection, Wire]]:
     wire = Wire()
-    connection = RpcConnection(registry, "someone", wire.send, {})
+    connection = RpcConnection(registry, "someone", wire.send, wire.writable, {})
     try:
         yield connection, wire
     finally:
@@ -152,7 +155,7 @@ SPEC_TABLE = [
 async def test_examples_of_the_specification(registry: RpcRegistry, sent: str, expected: Any) -> None:
     """https://www.jsonrpc.org/specification section 7; a batch may be answered in any order."""
     async with connected(registry) as (connection, wire):
-        await connection.receive(sent)
+        connection.receive(sent)
         await connection.finish()
         received = [] if wire.messages.empty() else [await wire.next()]
 
@@ -169,10 +172,10 @@ async def test_wrong_params_are_named_and_other_errors_are_translated_by_the_edg
         raise KeyError("secret")
 
     async with connected(registry) as (connection, wire):
-        await connection.receive(request(1, "sum", a=1))
+        connection.receive(request(1, "sum", a=1))
         error = (await wire.next())["error"]
         assert (error["code"], error["data"]["code"]) == (-32602, "invalid")
-        await connection.receive(request(2, "fail"))
+        connection.receive(request(2, "fail"))
         assert (await wire.next())["error"] == {"code": -32050, "message": "'secret'", "data": {"code": "translated"}}
 
 
@@ -181,14 +184,14 @@ async def test_call_beyond_the_bound_is_refused_with_a_time_to_retry(registry: R
     registry.add("wait", gate)
     async with connected(registry) as (connection, wire):
         for number in range(CALLS_MAX + 1):
-            await connection.receive(request(number, "wait"))
+            connection.receive(request(number, "wait"))
         refused = await wire.next()
         assert (refused["id"], refused["error"]["code"]) == (CALLS_MAX, -32029)
         assert refused["error"]["data"]["retryAfterMs"] > 0
 
         gate.open.set()
         assert {(await wire.next())["id"] for _ in range(CALLS_MAX)} == set(range(CALLS_MAX))
-        await connection.receive(request(99, "get_data"))
+        connection.receive(request(99, "get_data"))
         assert (await wire.next())["id"] == 99
 
 
@@ -196,10 +199,10 @@ async def test_cancelled_call_stops_and_is_not_answered(registry: RpcRegistry) -
     gate = Gate()
     registry.add("wait", gate)
     async with connected(registry) as (connection, wire):
-        await connection.receive(request(1, "wait"))
+        connection.receive(request(1, "wait"))
         async with asyncio.timeout(5):
             await gate.running.wait()
-            await connection.receive('{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}')
+            connection.receive('{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}')
             await gate.was_cancelled.wait()
             await connection.finish()
         assert wire.messages.empty()
@@ -211,10 +214,10 @@ async def test_call_that_takes_too_long_is_stopped_and_says_so(registry: RpcRegi
     patient = Gate()
     registry.add("patient", patient)
     async with connected(registry) as (connection, wire):
-        await connection.receive(request(1, "wait"))
+        connection.receive(request(1, "wait"))
         assert (await wire.next())["error"]["data"] == {"code": "timeout", "retryable": True}
         assert gate.was_cancelled.is_set()
-        await connection.receive(request(2, "patient", _meta={"timeoutMs": 10}))
+        connection.receive(request(2, "patient", _meta={"timeoutMs": 10}))
         assert (await wire.next())["error"]["code"] == -32001
 
 
@@ -225,14 +228,14 @@ async def test_progress_comes_before_the_result_and_only_when_asked_for(registry
         return b"true"
 
     async with connected(registry) as (connection, wire):
-        await connection.receive(request(1, "work", _meta={"progressToken": "t"}))
+        connection.receive(request(1, "work", _meta={"progressToken": "t"}))
         assert await wire.next() == {
             "jsonrpc": "2.0",
             "method": "notifications/progress",
             "params": {"progressToken": "t", "value": {"done": 1}},
         }
         assert (await wire.next())["result"] is True
-        await connection.receive(request(2, "work"))
+        connection.receive(request(2, "work"))
         assert (await wire.next())["id"] == 2
 
 
@@ -242,15 +245,15 @@ async def test_command_may_ask_the_client_back(registry: RpcRegistry) -> None:
         return bytes(await call.reverse("confirm", b'{"what":"all"}', 5.0))
 
     async with connected(registry) as (connection, wire):
-        await connection.receive(request(1, "delete"))
+        connection.receive(request(1, "delete"))
         question = await wire.next()
         assert question == {"jsonrpc": "2.0", "id": "s-1", "method": "confirm", "params": {"what": "all"}}
-        await connection.receive('{"jsonrpc":"2.0","id":"s-1","result":{"yes":true}}')
+        connection.receive('{"jsonrpc":"2.0","id":"s-1","result":{"yes":true}}')
         assert (await wire.next())["result"] == {"yes": True}
 
-        await connection.receive(request(2, "delete"))
+        connection.receive(request(2, "delete"))
         await wire.next()
-        await connection.receive('{"jsonrpc":"2.0","id":"s-2","error":{"code":-1,"message":"no"}}')
+        connection.receive('{"jsonrpc":"2.0","id":"s-2","error":{"code":-1,"message":"no"}}')
         assert (await wire.next())["error"] == {"code": -1, "message": "no"}
 
 
@@ -272,7 +275,7 @@ async def test_close_ends_the_calls_that_still_run(registry: RpcRegistry) -> Non
     gate = Gate()
     registry.add("wait", gate)
     async with connected(registry) as (connection, _):
-        await connection.receive(request(1, "wait"))
+        connection.receive(request(1, "wait"))
         async with asyncio.timeout(5):
             await gate.running.wait()
     assert gate.was_cancelled.is_set()

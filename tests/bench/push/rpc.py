@@ -1,0 +1,109 @@
+"""Round trips over one connection: `python -m tests.bench.push.rpc skillwire|fastapi CALLS`."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import time
+
+import msgspec
+import uvicorn
+import uvloop
+from fastapi import FastAPI, WebSocket
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp
+
+from notifier import RpcCall, RpcError, RpcRegistry, UnifiedNotifier, Viewer, serve_websocket
+from notifier.raw import RawHttpProtocol, RawWebSocketProtocol
+from tests.bench.push.load import connect, masked
+from tests.support.notifier_log import STAMP, ListLog
+
+PARAMS = {"owner": "main", "name": "hello-world"}
+
+
+def skillwire() -> ASGIApp:
+    log = ListLog()
+    notifier = UnifiedNotifier(log, log.position, utc_now=lambda: STAMP)
+    rpc = RpcRegistry(lambda _: RpcError(-32603, "Internal error"))
+
+    @rpc.command("echo")
+    def echo(call: RpcCall) -> bytes:
+        return bytes(call.params)
+
+    @rpc.command("echo_later")
+    async def echo_later(call: RpcCall) -> bytes:
+        return bytes(call.params)
+
+    async def ws(websocket: WebSocket) -> None:
+        await serve_websocket(websocket, notifier, rpc, Viewer(None), "bench")
+
+    return Starlette(routes=[WebSocketRoute("/ws", ws)])
+
+
+def fastapi() -> ASGIApp:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def ws(websocket: WebSocket) -> None:
+        await websocket.accept()
+        while True:
+            call = msgspec.json.decode(await websocket.receive_text())
+            answer = {"jsonrpc": "2.0", "id": call["id"], "result": call["params"]}
+            await websocket.send_text(msgspec.json.encode(answer).decode())
+
+    return app
+
+
+def call(port: int, calls: int, method: str) -> float:
+    """Seconds for so many round trips, one after the other."""
+    client = connect(port, "websocket")
+    client.setblocking(True)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    message = masked(msgspec.json.encode({"jsonrpc": "2.0", "id": 7, "method": method, "params": PARAMS}))
+    started_s = time.perf_counter()
+    for _ in range(calls):
+        client.sendall(message)
+        client.recv(4096)
+    return time.perf_counter() - started_s
+
+
+async def main(name: str, calls: int) -> None:
+    is_ours = name != "fastapi"
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        skillwire() if is_ours else fastapi(),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        ws_per_message_deflate=False,
+        http=RawHttpProtocol if is_ours else "httptools",
+        ws=RawWebSocketProtocol if is_ours else "websockets-sansio",
+    )
+    serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
+    method = "echo_later" if name == "skillwire-task" else "echo"
+    port = str(listener.getsockname()[1])
+    client = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.bench.push.rpc", "call", port, str(calls), method, stdout=asyncio.subprocess.PIPE
+    )
+    assert client.stdout is not None
+    await client.stdout.readline()
+    cpu_s = time.process_time()
+    took_s = float(await client.stdout.readline())
+    cpu_s = time.process_time() - cpu_s
+    await client.wait()
+    sys.stdout.write(json.dumps({"per_s": calls / took_s, "us": cpu_s / calls * 1e6}) + "\n")
+    sys.stdout.flush()
+    serving.cancel()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "call":
+        call(int(sys.argv[2]), 200, sys.argv[4])
+        sys.stdout.write("warm\n")
+        sys.stdout.flush()
+        sys.stdout.write(f"{call(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])}\n")
+    else:
+        uvloop.run(main(sys.argv[1], int(sys.argv[2])))
+        os._exit(0)

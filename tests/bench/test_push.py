@@ -1,0 +1,120 @@
+"""Fan-out, round trips and slow clients beside their peers, in one run: every ratio is to a floor or a peer of it.
+
+CPU is that of the server's process, from its own accounting; the clients are processes of their own.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.support.bench import machine
+
+pytestmark = pytest.mark.bench
+
+CLIENTS, EVENTS, PER_S = 1000, 40, 10
+CALLS = 10_000
+NODE = Path(__file__).parent / "push" / "node"
+
+
+def told(*words: str) -> dict[str, float]:
+    """The JSON that a benchmark's process says last."""
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=600, check=True)
+    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+@cache
+def fan_out(module: str, name: str, clients: int = CLIENTS) -> dict[str, float]:
+    return told(sys.executable, "-m", f"tests.bench.push.{module}", name, str(clients), str(EVENTS), str(PER_S))
+
+
+# A machine's load moves within minutes: what is bounded is measured beside its own floor.
+FLOOR = (sys.executable, "-m", "tests.bench.push.peers", "floor", str(CLIENTS), str(EVENTS), str(PER_S))
+
+
+@cache
+def floor() -> dict[str, float]:
+    return fan_out("peers", "floor")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def head() -> None:
+    print(f"\n{machine('uvicorn', 'websockets', 'uvloop')}; {CLIENTS} clients, {EVENTS} events")
+    print(f"{'':24}{'us/delivery':>12}{'x floor':>9}{'last ms':>9}{'burst/s':>12}{'burst us':>9}{'KiB':>7}")
+
+
+def row(name: str, cost: dict[str, float]) -> dict[str, float]:
+    ratio = cost["us"] / floor()["us"]
+    print(
+        f"{name:24}{cost['us']:12.2f}{ratio:9.2f}{cost['last_ms']:9.1f}{cost['burst_per_s']:12.0f}"
+        f"{cost['burst_us']:9.2f}{cost['kib']:7.1f}"
+    )
+    return cost
+
+
+@pytest.mark.parametrize("name", ["floor", "broadcast", "fastapi", "sse-starlette"])
+def test_what_the_peers_cost(name: str) -> None:
+    assert row(name, fan_out("peers", name))["us"] > 0
+
+
+@pytest.mark.parametrize("name", ["ws", "socket.io"])
+def test_what_the_peers_in_node_cost(name: str) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    if not (NODE / "node_modules").is_dir():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=NODE, check=True, capture_output=True, timeout=300)
+    cost = told("node", str(NODE / "server.mjs"), name, str(CLIENTS), str(EVENTS), str(PER_S), sys.executable)
+    assert row(f"npm {name}", cost)["us"] > 0
+
+
+@pytest.mark.parametrize(("name", "times_floor", "kib_max"), [("ws", 1.6, 20), ("sse", 2.2, 12)])
+def test_an_event_costs_little_more_than_its_write(name: str, times_floor: float, kib_max: float) -> None:
+    """Budgets N1 and N3."""
+    before = told(*FLOOR)
+    cost = row(f"skillwire {name}", fan_out("ours", name))
+    beside = (before["us"] + told(*FLOOR)["us"]) / 2
+    print(f"{'':24}{cost['us'] / beside:21.2f} of the floor measured before and after")
+    assert cost["us"] <= times_floor * beside
+    assert cost["kib"] <= kib_max
+
+
+@pytest.mark.parametrize("name", ["asgi-ws", "asgi-sse"])
+def test_what_the_fallback_through_asgi_costs(name: str) -> None:
+    assert row(f"skillwire {name}", fan_out("ours", name))["us"] > 0
+
+
+def test_events_of_one_turn_are_one_write() -> None:
+    """Budget N2: its million a second is a bound on a quiet machine; the ratio to a write for each holds on any."""
+    cost = fan_out("ours", "ws")
+    assert cost["burst_us"] <= 0.3 * floor()["burst_us"]
+    assert cost["burst_per_s"] >= 4 * fan_out("peers", "broadcast")["burst_per_s"]
+
+
+def test_five_thousand_clients() -> None:
+    cost = row("skillwire ws, 5000", fan_out("ours", "ws", 5000))
+    assert cost["kib"] <= 20
+
+
+def test_round_trips_beside_fastapi() -> None:
+    """Budget N4."""
+    costs = {
+        name: told(sys.executable, "-m", "tests.bench.push.rpc", name, str(CALLS))
+        for name in ("skillwire", "skillwire-task", "fastapi")
+    }
+    for name, cost in costs.items():
+        print(f"{name:24}{cost['per_s']:10.0f} calls/s{cost['us']:9.1f} us")
+    assert costs["skillwire"]["us"] * 1.5 <= costs["fastapi"]["us"]
+
+
+def test_clients_that_stop_reading_cost_the_others_nothing() -> None:
+    """Budget N5."""
+    cost = told(sys.executable, "-m", "tests.bench.push.slow")
+    print(json.dumps(cost))
+    assert cost["quick_got"] == cost["stalled_got"] == 200_000
+    assert cost["stalled_exact"] == 50
+    assert cost["mb"] <= 50
