@@ -19,6 +19,8 @@ _COMMANDS = {
     "stdio": _Command("gateway.commands.service", "Speak MCP on stdin and stdout."),
     "publish": _Command("gateway.commands.publish", "Publish a package (a folder or a zip) to a running service."),
     "validate": _Command("gateway.commands.validate", "Judge packages, with line numbers and hints."),
+    "init-storage": _Command("gateway.commands.storage", "Make the tables and the bucket of STORAGE_BACKEND=s3."),
+    "migrate-storage": _Command("gateway.commands.storage", "Copy the catalog from one storage backend to another."),
 }
 
 
@@ -31,7 +33,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # the same
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(_COMMANDS[cmd_name].module), cmd_name)
+        command = getattr(import_module(_COMMANDS[cmd_name].module), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

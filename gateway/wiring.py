@@ -7,11 +7,12 @@ state first, who announces last.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
@@ -39,7 +40,7 @@ from services.execution.runner import Runner
 from services.execution.sandbox import Sandbox
 from services.failures import Unavailable
 from services.models import Skill
-from services.ports import ChangeSink, Embedder, MetadataStore, VectorIndex
+from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, VectorIndex
 from services.search.embed import UseEmbedder
 from services.search.hash_embed import HashEmbedder
 from services.search.memory_index import MemoryIndex
@@ -56,6 +57,10 @@ from services.storage.blobs_table import TableBlobs
 from services.storage.incidents import SqlIncidents
 from services.storage.invocations import InvocationLog
 from services.storage.sql import SqlStore
+
+if TYPE_CHECKING:
+    from services.storage.aws import AwsPlace
+    from services.storage.blobs_s3 import S3Blobs
 
 CLOSE_TIMEOUT_S = 5.0
 
@@ -75,10 +80,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         sandbox = Sandbox()
         probing = asyncio.create_task(sandbox.probe(), name="probe the sandbox")
         stack.push_async_callback(_ended, probing)
-        store = await SqlStore.open(settings.resolved_database_url)
-        _closing(stack, "store", store.close)
-        blobs = _BLOB_STORES[settings.storage_backend](settings, store)
-        _closing(stack, "blobs", blobs.close)
+        store, incidents, blobs = await open_storage(settings, stack)
         second, redis_url = await _second_tier(settings, stack, notices)
         position_file = PositionFile(settings.data_dir / "position.json")
         snapshot = await snapshot_at_start(store, position_file.read())
@@ -96,7 +98,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
         _closing(stack, "notifier", notifier.close)
         similar = SimilarPatterns(store, embedder)
-        firewall = ErrorFirewall(SqlIncidents(store), similar, view.find, _announcer(notifier))
+        firewall = ErrorFirewall(incidents, similar, view.find, _announcer(notifier))
         _closing(stack, "error firewall", firewall.close)
         followers: tuple[ChangeSink, ...] = (view, tools, tool_lists, horizon, search, firewall, *sinks, notifier)
         for follower in followers:
@@ -180,12 +182,74 @@ def _announcer(notifier: UnifiedNotifier) -> Callable[[Incident, Skill], None]:
     return announce
 
 
-def _local_blobs(settings: Settings, store: SqlStore) -> LocalBlobs | TableBlobs:
-    """Files in the data folder, or rows of a database whose replicas need not share a folder."""
-    return TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
+class Storage(NamedTuple):
+    """The truth of a deployment, on one backend."""
+
+    store: MetadataStore
+    incidents: IncidentStore
+    blobs: "LocalBlobs | TableBlobs | S3Blobs"
 
 
-_BLOB_STORES = {"local": _local_blobs}
+async def open_storage(settings: Settings, stack: AsyncExitStack) -> Storage:
+    """What `storage_backend` names, closed at the end of the stack. Raises `Unavailable`."""
+    return await _BACKENDS[settings.storage_backend](settings, stack)
+
+
+async def _open_local(settings: Settings, stack: AsyncExitStack) -> Storage:
+    """A database, and files in the data folder or rows where replicas need not share a folder."""
+    store = await SqlStore.open(settings.resolved_database_url)
+    _closing(stack, "store", store.close)
+    blobs = TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
+    _closing(stack, "blobs", blobs.close)
+    return Storage(store, SqlIncidents(store), blobs)
+
+
+async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
+    with _aws_extra():
+        from services.storage.blobs_s3 import S3Blobs  # noqa: PLC0415  # an extra
+        from services.storage.dynamodb import DynamoStore  # noqa: PLC0415  # the same
+        from services.storage.dynamodb_incidents import DynamoIncidents  # noqa: PLC0415  # the same
+    place = aws_place(settings)
+    store = await DynamoStore.open(place)
+    _closing(stack, "store", store.close)
+    blobs = await S3Blobs.open(place)
+    _closing(stack, "blobs", blobs.close)
+    return Storage(store, DynamoIncidents(store), blobs)
+
+
+async def prepare_storage(settings: Settings) -> list[str]:
+    """Makes the tables and the bucket of the backend `s3` where they are missing; answers what was made."""
+    with _aws_extra():
+        from services.storage.preparation import prepare  # noqa: PLC0415  # an extra
+    return await prepare(aws_place(settings))
+
+
+_BACKENDS = {"local": _open_local, "s3": _open_aws}
+
+
+def aws_place(settings: Settings) -> "AwsPlace":
+    with _aws_extra():
+        from services.storage.aws import AwsPlace  # noqa: PLC0415  # an extra
+    return AwsPlace(
+        region=settings.aws_region,
+        bucket=settings.s3_bucket,
+        skills_table=settings.dynamodb_skills_table,
+        invocations_table=settings.dynamodb_invocations_table,
+        skills_prefix=settings.s3_prefix,
+        invocation_days=settings.invocation_days,
+        s3_endpoint=settings.s3_endpoint_url,
+        dynamodb_endpoint=settings.dynamodb_endpoint_url,
+    )
+
+
+@contextmanager
+def _aws_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("aiobotocore", "botocore"):
+            raise
+        raise Unavailable("STORAGE_BACKEND=s3 needs the extra `aws`: install skillwire[aws]") from error
 
 
 async def _second_tier(

@@ -54,6 +54,8 @@ cache_l1_bytes = _gauge("cache_l1_bytes", "Bytes held by the memory tier.")
 cache_l1_entries = _gauge("cache_l1_entries", "Entries held by the memory tier.")
 
 write_races_lost = _counter("write_races_lost_total", "Writes planned anew: another replica wrote first.")
+aws_failures = _counter("aws_failures_total", "Calls to AWS that did not succeed, each try.", "service", "outcome")
+appends_refused = _counter("appends_refused_total", "Writes refused because too many wait for the change log.")
 publishes = _counter("publishes_total", "Packages given to the catalog, by outcome.", "outcome")
 scan_seconds = _histogram("scan_seconds", "Time of one scan of a watched folder.")
 watch_failures = _counter("watch_failures_total", "Scans of a watched folder that failed.")

@@ -103,6 +103,11 @@ class MetadataStore(ChangeReader, Protocol):
         """Soft delete: versions stay. Raises `NotFound` when there is nothing to delete."""
         ...
 
+    async def adopt(self, skill: Skill, versions: Sequence[Version]) -> Published:
+        """Takes over a skill of another deployment: adds these versions, ascending and after those that
+        are here, and makes the skill what it says. Raises `Conflict` for numbers that are taken."""
+        ...
+
     async def version(self, skill_id: str, version: int) -> Version:
         """Raises `NotFound`."""
         ...

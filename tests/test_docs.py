@@ -253,7 +253,7 @@ def test_every_topic_is_documented_with_its_kind() -> None:
 def test_every_kind_of_change_is_documented() -> None:
     rows = table("protocol.md", "topic", "kind", "what it carries")
     documented = {kind for row in rows for kind in re.findall(r"\b[a-z]+\.[a-z]+\b", row["what it carries"])}
-    writers = ("services/storage/publishing.py", "services/storage/incidents.py", "gateway/wiring.py")
+    writers = ("services/storage/publishing.py", "services/storage/incident_rules.py", "gateway/wiring.py")
     text = "".join((ROOT / path).read_text() for path in writers)
     kinds = set(re.findall(r'"((?:skill|tools|solution|incident)\.[a-z]+)"', text))
     telemetry = (ROOT / "gateway" / "telemetry.py").read_text()

@@ -70,7 +70,7 @@ def publish(plan: WritePlan, skills: Skills, draft: Draft) -> Published:
         active=now_active,
     )
     kind = "skill.quarantined" if draft.grade == "quarantined" else "skill.published"
-    _append(plan, kind, before, after, version, draft.created_by)
+    append(plan, kind, before, after, version, draft.created_by)
     return Published(after.id, version.version, version.digest, after.seq)
 
 
@@ -82,7 +82,7 @@ def activate(plan: WritePlan, before: Skill, version: Version, by: str) -> Publi
     if before.active and before.active.version == number:
         return Published(skill_id, number, version.digest, before.seq, changed=False)
     after = msgspec.structs.replace(before, status="active", active=version, seq=plan.next_seq)
-    _append(plan, "skill.activated", before, after, version, by)
+    append(plan, "skill.activated", before, after, version, by)
     return Published(skill_id, number, version.digest, after.seq)
 
 
@@ -91,7 +91,7 @@ def deactivate(plan: WritePlan, before: Skill | None, skill_id: str, by: str) ->
     if before is None or before.active is None:
         raise NotFound(f"there is no active skill {skill_id}")
     after = msgspec.structs.replace(before, status="inactive", active=None, seq=plan.next_seq)
-    _append(plan, "skill.deleted", before, after, before.active, by)
+    append(plan, "skill.deleted", before, after, before.active, by)
     return Published(skill_id, before.active.version, before.active.digest, after.seq)
 
 
@@ -153,7 +153,7 @@ async def read_version(connection: AsyncConnection, skill_id: str, number: int) 
     return msgspec.json.decode(body, type=Version)
 
 
-def _append(plan: WritePlan, kind: str, before: Skill | None, after: Skill, version: Version, by: str) -> None:
+def append(plan: WritePlan, kind: str, before: Skill | None, after: Skill, version: Version, by: str) -> None:
     """The skill's new state, its row and, when the set of callable tools changed with it, that of the tools."""
     plan.put_skill(after)
     plan.append(

@@ -11,9 +11,9 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.failures import NotFound, Unavailable
-from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Version
+from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Version
 from services.ports import CatalogSnapshot, InvocationQuery, Position
-from services.storage import publishing, schema
+from services.storage import adoption, publishing, schema
 from services.storage.database import Answer, Database, PlanFor, replacing
 from services.storage.plan import NAMESPACE, WritePlan, change_id, in_epoch, ledger_row, read_change
 from services.storage.publishing import KEYS_MAX
@@ -117,6 +117,13 @@ class SqlStore:
         async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
             plan, skills = await publishing.read_for_write(connection, self.epoch, {skill_id})
             return plan, publishing.deactivate(plan, skills.get(skill_id), skill_id, by)
+
+        return await self.database.commit(planned)
+
+    async def adopt(self, skill: Skill, versions: Sequence[Version]) -> Published:
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
+            plan, skills = await publishing.read_for_write(connection, self.epoch, {skill.id})
+            return plan, adoption.adopt(plan, skills.get(skill.id), skill, versions)
 
         return await self.database.commit(planned)
 
