@@ -14,7 +14,8 @@ NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SKILL_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]+(-[a-z0-9]+)*$"
 
 Grade = Literal["strict", "lenient", "quarantined"]
-Status = Literal["draft", "active", "inactive", "quarantined"]
+# "removed" is what is left of a hard delete: no view, listing or look-up shows it, its numbers are never reused.
+Status = Literal["draft", "active", "inactive", "quarantined", "removed"]
 Visibility = Literal["public", "private"]
 Severity = Literal["error", "warning", "info"]
 
@@ -75,7 +76,8 @@ class Skill(msgspec.Struct, frozen=True):
     """A skill and its active version.
 
     `active` is None while the skill has none: never published well (quarantined), or deleted.
-    `seq` is the change that made this state.
+    `seq` is the change that made this state. `pinned` are numbers of versions, ascending.
+    `deleted_version` is the one that was active when the skill was deleted, None while it is not.
     """
 
     id: str
@@ -86,6 +88,8 @@ class Skill(msgspec.Struct, frozen=True):
     seq: int
     last_version: int
     active: Version | None
+    pinned: tuple[int, ...] = ()
+    deleted_version: int | None = None
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -177,3 +181,13 @@ class Invocation(msgspec.Struct, frozen=True):
     code: str
     duration_ms: float
     arguments: str
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """How often a version was called, how often that failed, and when its last call ended."""
+
+    skill_id: str
+    version: int
+    calls: int
+    failures: int
+    last_at: str

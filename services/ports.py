@@ -6,12 +6,12 @@ every adapter.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from services.errors.nouns import Incident, IncidentQuery, KnownIncidents, Level, Solution
-from services.models import Change, Draft, Invocation, LedgerEntry, Published, Skill, Version, Visibility
+from services.models import Change, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version, Visibility
 
 _POSITION = re.compile(r"([0-9A-Za-z]{1,32})-(\d{1,15})-[0-9a-f]{8}")
 
@@ -40,12 +40,23 @@ class CatalogSnapshot(NamedTuple):
 
 
 class InvocationQuery(NamedTuple):
-    """Newest first. `since` is an RFC 3339 stamp (inclusive); `before` is the id to go on after."""
+    """Newest first. `since` (inclusive) and `until` (exclusive) are RFC 3339 stamps; `before` is the id to
+    go on after."""
 
     limit: int
     skill_id: str | None = None
     since: str | None = None
     before: str | None = None
+    caller: str | None = None
+    ok: bool | None = None
+    until: str | None = None
+
+
+class Swept(NamedTuple):
+    """What a sweep removed; `bytes` is of the blobs, without temporary files."""
+
+    blobs: int
+    bytes: int
 
 
 class ChangeSink(Protocol):
@@ -103,9 +114,33 @@ class MetadataStore(ChangeReader, Protocol):
         """Soft delete: versions stay. Raises `NotFound` when there is nothing to delete."""
         ...
 
+    async def restore(self, skill_id: str, by: str) -> Published:
+        """Puts a deleted skill back in service with the version that was active when it was deleted.
+        Raises `NotFound`, or `Conflict` for a skill that is not deleted."""
+        ...
+
+    async def remove(self, skill_id: str, by: str) -> Published:
+        """Hard delete: versions, usage and ledger entries go; a later publish continues the numbering.
+        Raises `NotFound`."""
+        ...
+
+    async def pin(self, skill_id: str, version: int, pinned: bool, by: str) -> Published:
+        """Keeps a version from `prune_versions`, or no longer. Raises `NotFound`."""
+        ...
+
+    async def prune_versions(self, skill_id: str, keep: int) -> int:
+        """Removes the versions older than the newest `keep` (at least 1), never the active one, the one
+        that was active when the skill was deleted, or a pinned one; answers how many."""
+        ...
+
     async def adopt(self, skill: Skill, versions: Sequence[Version]) -> Published:
         """Takes over a skill of another deployment: adds these versions, ascending and after those that
         are here, and makes the skill what it says. Raises `Conflict` for numbers that are taken."""
+        ...
+
+    def blobs_in_use(self) -> AsyncIterator[str]:
+        """Every sha256 that a stored version names, in no order, possibly repeated. A version that is
+        committed meanwhile may be missing."""
         ...
 
     async def version(self, skill_id: str, version: int) -> Version:
@@ -130,9 +165,19 @@ class MetadataStore(ChangeReader, Protocol):
 
     async def release_lease(self, name: str, holder: str) -> None: ...
 
-    async def record(self, invocations: Sequence[Invocation]) -> None: ...
+    async def record(self, invocations: Sequence[Invocation]) -> None:
+        """Keeps each invocation and counts it in its version's usage, once however often it is given."""
+        ...
 
     async def invocations(self, query: InvocationQuery) -> list[Invocation]: ...
+
+    async def expire_invocations(self, before: str, batch: int) -> int:
+        """Removes up to `batch` of the oldest invocations that ended before the stamp; answers how many."""
+        ...
+
+    async def usage(self, skill_id: str) -> list[Usage]:
+        """By version, newest first; expired invocations stay counted."""
+        ...
 
     async def vectors(self, model: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Persisted embeddings (little-endian float32) by key, for those that exist."""
@@ -197,6 +242,16 @@ class BlobStore(Protocol):
     async def materialize(self, files: Mapping[str, str], target: Path) -> None:
         """Writes `path -> sha256` as a folder at `target` (which must not exist), atomically."""
         ...
+
+    async def sweep(self, in_use: Callable[[], AsyncIterator[str]], older_than_s: float) -> Swept:
+        """Removes blobs that nobody has put for `older_than_s` and that `in_use`, read after they were
+        listed, does not name; and temporary files of that age. A blob put again meanwhile stays.
+
+        The age must be longer than any publish takes from its blobs to its commit.
+        """
+        ...
+
+    async def close(self) -> None: ...
 
 
 class SecondTier(Protocol):

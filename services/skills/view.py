@@ -40,10 +40,19 @@ class CatalogView:
         for change in changes:
             if change.skill is None:
                 continue
-            if change.skill.id not in self._entries:
-                insort(self._ids, change.skill.id)
-            self._entries[change.skill.id] = _entry(change.skill)
+            self._put(change.skill)
             self.revision = change.seq
+
+    def _put(self, skill: Skill) -> None:
+        known = skill.id in self._entries
+        if skill.status == "removed":
+            if known:
+                del self._entries[skill.id]
+                del self._ids[bisect_left(self._ids, skill.id)]
+            return
+        if not known:
+            insort(self._ids, skill.id)
+        self._entries[skill.id] = _entry(skill)
 
     def find(self, skill_id: str) -> Skill | None:
         entry = self._entries.get(skill_id)

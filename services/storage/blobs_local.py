@@ -1,22 +1,32 @@
 """Blobs as files in one folder: `<root>/<first two hex>/<sha256>`.
 
 A blob is written to a temporary file, synced, and renamed: it is whole or it is not there. A
-crash may leave a temporary file behind, which start-up removes once it is a day old.
+crash may leave a temporary file behind, which the sweep removes once it is old.
+
+A publish relies on a blob that is there by touching it; the sweep takes blobs that are old. A lock
+on the folder keeps the two apart, for all replicas of the machine: whoever touches holds it shared,
+and the sweep holds it alone from its last look at a blob's age to its removal. So a blob that was
+touched is young at that look, and one that is gone is missed by whoever comes to touch it.
 """
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from services.failures import NotFound, Unavailable
+from services.ports import Swept
 from services.storage.folder import write_folder
 
 _LEFTOVER_AGE_S = 24 * 3600
+# Removed under one holding of the lock, which every publish waits for.
+_REMOVALS = 64
 # Syncs of different files overlap in the disk's queue; more threads than this gain nothing on two cores.
 _WRITERS = 8
 
@@ -56,7 +66,16 @@ class LocalBlobs:
 
     async def remove_leftovers(self) -> int:
         """Removes temporary files of crashed writers; answers how many."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._remove_leftovers)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._remove_leftovers, _LEFTOVER_AGE_S)
+
+    async def sweep(self, in_use: Callable[[], AsyncIterator[str]], older_than_s: float) -> Swept:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, self._remove_leftovers, older_than_s)
+        unused = await loop.run_in_executor(self._threads, self._old, older_than_s)
+        async for sha256 in in_use():
+            unused.discard(sha256)
+        return await loop.run_in_executor(self._threads, self._remove, sorted(unused), older_than_s)
 
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256
@@ -64,11 +83,10 @@ class LocalBlobs:
     def _put_share(self, share: list[tuple[str, bytes]]) -> None:
         folders: set[Path] = set()
         try:
+            missing = self._touch(share)
             for sha256, value in share:
                 path = self._path(sha256)
-                try:
-                    os.utime(path)  # kept alive: the sweeper goes by age
-                except FileNotFoundError:
+                if sha256 in missing:
                     self._write(path, value)
                 # Also for a blob that was there: whoever renamed it may not have synced the folder yet.
                 folders.add(path.parent)
@@ -76,6 +94,26 @@ class LocalBlobs:
                 _sync(folder)
         except OSError as error:
             raise Unavailable(f"a blob could not be written: {error}") from error
+
+    def _touch(self, share: list[tuple[str, bytes]]) -> set[str]:
+        """Makes young what is there; answers what is not."""
+        missing = set()
+        with self._locked(fcntl.LOCK_SH):
+            for sha256, _ in share:
+                try:
+                    os.utime(self._path(sha256))
+                except FileNotFoundError:
+                    missing.add(sha256)
+        return missing
+
+    @contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        descriptor = os.open(self._root, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, how)
+            yield
+        finally:
+            os.close(descriptor)  # which gives the lock back, as the end of a killed process does
 
     def _write(self, path: Path, value: bytes) -> None:
         path.parent.mkdir(exist_ok=True)
@@ -103,9 +141,39 @@ class LocalBlobs:
     def _materialize(self, files: Mapping[str, str], target: Path) -> None:
         write_folder(((path, self._read(sha256)) for path, sha256 in files.items()), target)
 
-    def _remove_leftovers(self) -> int:
-        # Wall clock on purpose: file times are wall-clock times.
-        old = time.time_ns() / 1e9 - _LEFTOVER_AGE_S
+    def _old(self, older_than_s: float) -> set[str]:
+        """Names of the blobs that nobody has touched for so long."""
+        at = _wall_s() - older_than_s
+        try:
+            return {
+                entry.name
+                for folder in self._root.iterdir()
+                if folder.is_dir()
+                for entry in os.scandir(folder)
+                if not entry.name.endswith(".tmp") and entry.stat().st_mtime < at
+            }
+        except OSError as error:
+            raise Unavailable(f"the blobs cannot be listed: {error}") from error
+
+    def _remove(self, names: Collection[str], older_than_s: float) -> Swept:
+        removed = size = 0
+        waiting = list(names)
+        try:
+            while waiting:
+                some, waiting = waiting[:_REMOVALS], waiting[_REMOVALS:]
+                with self._locked(fcntl.LOCK_EX):
+                    at = _wall_s() - older_than_s
+                    for path in map(self._path, some):
+                        found = path.stat() if path.exists() else None
+                        if found is not None and found.st_mtime < at:
+                            path.unlink()
+                            removed, size = removed + 1, size + found.st_size
+        except OSError as error:
+            raise Unavailable(f"a blob could not be removed: {error}") from error
+        return Swept(removed, size)
+
+    def _remove_leftovers(self, older_than_s: float) -> int:
+        old = _wall_s() - older_than_s
         removed = 0
         for leftover in self._root.glob("*/*.tmp"):
             try:
@@ -115,6 +183,11 @@ class LocalBlobs:
             except FileNotFoundError:
                 continue  # its writer, in another replica, has just finished
         return removed
+
+
+def _wall_s() -> float:
+    """As file times are: seconds since 1970 by the wall clock."""
+    return time.time_ns() / 1e9
 
 
 def _sync(folder: Path) -> None:

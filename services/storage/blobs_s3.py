@@ -9,14 +9,15 @@ no clock of ours takes part. `docs/decisions/0021-blobs-on-s3.md` has what else 
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from services.failures import NotFound, Unavailable
-from services.storage.aws import AwsPlace, Refusal, Service, open_service, together
+from services.ports import Swept
+from services.storage.aws import AwsPlace, Refusal, Service, open_service, server_time_s, together
 from services.storage.folder import write_folder
 
 BLOBS_PREFIX = "blobs/"
@@ -25,6 +26,7 @@ PART_BYTES = 8 * 1024 * 1024
 # For one object of a request: the largest is 16 MiB.
 OBJECT_TIMEOUT_S = 20.0
 _AT_ONCE = 16
+_DELETES_MAX = 1000
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 
 
@@ -74,6 +76,29 @@ class S3Blobs:
     async def remove_leftovers(self) -> int:
         """Nothing: parts of uploads that were not finished go by the bucket's lifecycle."""
         return 0
+
+    async def sweep(self, in_use: Callable[[], AsyncIterator[str]], older_than_s: float) -> Swept:
+        now_s = server_time_s(await self.s3.call("list_objects_v2", Bucket=self.bucket, MaxKeys=1))
+        unused: dict[str, list[Mapping[str, Any]]] = {}
+        young: set[str] = set()
+        async for version in self.listed(BLOBS_PREFIX):
+            unused.setdefault(version["Key"], []).append(version)
+            if version["IsLatest"] and version["LastModified"].timestamp() >= now_s - older_than_s:
+                young.add(version["Key"])
+        for key in young:
+            del unused[key]
+        async for sha256 in in_use():
+            unused.pop(key_of(sha256), None)
+        versions = [version for some in unused.values() for version in some]
+        for start in range(0, len(versions), _DELETES_MAX):
+            going = [
+                {"Key": version["Key"], "VersionId": version["VersionId"]}
+                for version in versions[start : start + _DELETES_MAX]
+            ]
+            answer = await self._send("delete_objects", None, Delete={"Objects": going, "Quiet": True})
+            if answer.get("Errors"):
+                raise Unavailable(f"a blob could not be removed: {answer['Errors'][0]['Code']}")
+        return Swept(len(unused), sum(some[0]["Size"] for some in unused.values()))
 
     async def _put_or_touch(self, blob: tuple[str, bytes]) -> None:
         sha256, value = blob

@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, func, select, update
 
 from services.failures import NotFound, Unavailable
+from services.ports import Swept
 from services.storage import schema
 from services.storage.folder import write_folder
 from services.storage.sql import SqlStore
@@ -52,6 +53,23 @@ class TableBlobs:
     async def remove_leftovers(self) -> int:
         """Nothing is ever half written: 0."""
         return 0
+
+    async def sweep(self, in_use: Callable[[], AsyncIterator[str]], older_than_s: float) -> Swept:
+        table = schema.blobs
+        is_old = table.c.touched_at < self._database.clock_s - older_than_s
+        async with self._database.reading() as connection:
+            unused = set(await connection.scalars(select(table.c.sha256).where(is_old)))
+        async for sha256 in in_use():
+            unused.discard(sha256)
+        removed = size = 0
+        for names in _slices(sorted(unused)):
+            # The age is looked at again when the row is locked: whoever touches it comes before or finds none.
+            these = select(table.c.sha256).where(table.c.sha256.in_(names) & is_old).order_by(table.c.sha256)
+            removing = delete(table).where(table.c.sha256.in_(these.with_for_update()) & is_old)
+            async with self._database.writing() as connection:
+                sizes = (await connection.scalars(removing.returning(func.length(table.c.body)))).all()
+            removed, size = removed + len(sizes), size + sum(sizes)
+        return Swept(removed, size)
 
     async def _read(self, names: Collection[str]) -> dict[str, bytes]:
         """Verified bytes of all of them, which the caller has room for."""

@@ -1,7 +1,7 @@
 """What the SQL store needs of a database, named by what differs between SQLite and PostgreSQL."""
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -10,12 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.failures import Unavailable
 from services.storage import schema
-from services.storage.plan import GENESIS, NAMESPACE, WritePlan
+from services.storage.plan import GENESIS, NAMESPACE, Row, WritePlan
 
 Answer = TypeVar("Answer")
 PlanFor = Callable[[AsyncConnection], Awaitable[tuple[WritePlan, Answer]]]
 """Reads through the connection, which is one snapshot, and answers what to commit and what to return
 then. It may be called several times for one write, and its plan dropped."""
+
+# Keys in one query: below every SQLite build's limit on bound parameters.
+KEYS_MAX = 500
 
 
 class Database(Protocol):
@@ -52,6 +55,10 @@ class Database(Protocol):
         """Commits a plan that holds at the moment of its commit, or nothing."""
         ...
 
+    async def record(self, rows: Sequence[Row]) -> None:
+        """Adds invocations that are not there yet and counts them in `usage`, in one step."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -75,6 +82,19 @@ async def prepare_tables(connection: AsyncConnection, insert: Callable[[Table], 
     if found.schema_version != schema.SCHEMA_VERSION:
         raise Unavailable(f"the database has schema {found.schema_version}, this version needs {schema.SCHEMA_VERSION}")
     return str(found.epoch)
+
+
+def counted(invocations: Sequence[Row]) -> list[Row]:
+    """Rows of `usage` to add to what is there."""
+    usage: dict[tuple[str, int], Row] = {}
+    for row in invocations:
+        skill_id, version = row["skill_id"], row["version"]
+        nothing = {"skill_id": skill_id, "version": version, "calls": 0, "failures": 0, "last_at": ""}
+        counts = usage.setdefault((skill_id, version), nothing)
+        counts["calls"] += 1
+        counts["failures"] += not row["ok"]
+        counts["last_at"] = max(counts["last_at"], row["at"])
+    return [*usage.values()]
 
 
 def replacing(insert: Any, table: Table) -> Any:

@@ -5,17 +5,18 @@ and how rows are read differs. `docs/decisions/0020-log-on-dynamodb.md` says why
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import msgspec
 
 from services.failures import NotFound, Unavailable
-from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Version
+from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version
 from services.ports import CatalogSnapshot, InvocationQuery, Position
-from services.storage import adoption, publishing
+from services.storage import adoption, publishing, upkeep
+from services.storage import dynamodb_removal as removal
 from services.storage.aws import AwsPlace, Refusal, open_service, server_time_s
-from services.storage.dynamodb_appender import Answer, Appender, Skills, Write
+from services.storage.dynamodb_appender import Answer, Appender, Skills, Write, kept, write_for
 from services.storage.dynamodb_invocations import Invocations
 from services.storage.dynamodb_items import PARTS_MAX, Item, to_item, to_row, to_value
 from services.storage.dynamodb_reads import PARTS_NAMESPACE, Head, Reads, Torn
@@ -106,9 +107,8 @@ class DynamoStore:
             if change.skill is not None:
                 skills[change.skill.id] = change.skill
         untouched = [row for row in rows if row["skill_id"] not in skills]
-        return CatalogSnapshot(
-            position, [*(await self.reads.with_active(untouched)).values(), *skills.values()], newest
-        )
+        skills |= await self.reads.with_active(untouched)
+        return CatalogSnapshot(position, [skill for skill in skills.values() if skill.status != "removed"], newest)
 
     async def _rows(self, head: Head, after: int, limit: int) -> list[Change]:
         items: list[Item] = []
@@ -163,28 +163,59 @@ class DynamoStore:
         async def rule(plan: WritePlan, skills: Skills) -> list[Published]:
             return [publishing.publish(plan, skills, draft) for draft in drafts]
 
-        return await self.commit(_write({draft.skill_id for draft in drafts}, rule))
+        return await self.commit(write_for({draft.skill_id for draft in drafts}, rule))
 
     async def activate(self, skill_id: str, version: int, by: str) -> Published:
         async def rule(plan: WritePlan, skills: Skills) -> Published:
             if skill_id not in skills:
                 raise NotFound(f"there is no skill {skill_id}")
-            chosen = _planned_version(plan, skill_id, version) or await self.reads.version(skill_id, version)
+            chosen = await self._version(plan, skill_id, version)
             return publishing.activate(plan, skills[skill_id], chosen, by)
 
-        return await self.commit(_write({skill_id}, rule))
+        return await self.commit(write_for({skill_id}, rule))
 
     async def deactivate(self, skill_id: str, by: str) -> Published:
         async def rule(plan: WritePlan, skills: Skills) -> Published:
             return publishing.deactivate(plan, skills.get(skill_id), skill_id, by)
 
-        return await self.commit(_write({skill_id}, rule))
+        return await self.commit(write_for({skill_id}, rule))
+
+    async def restore(self, skill_id: str, by: str) -> Published:
+        async def rule(plan: WritePlan, skills: Skills) -> Published:
+            skill = kept(skills, skill_id)
+            number = upkeep.version_to_restore(skill)
+            return upkeep.restore(plan, skill, await self._version(plan, skill_id, number), by)
+
+        return await self.commit(write_for({skill_id}, rule))
+
+    async def remove(self, skill_id: str, by: str) -> Published:
+        return await removal.remove(self, skill_id, by)
+
+    async def pin(self, skill_id: str, version: int, pinned: bool, by: str) -> Published:
+        async def rule(plan: WritePlan, skills: Skills) -> Published:
+            skill = kept(skills, skill_id)
+            return upkeep.pin(plan, skill, await self._version(plan, skill_id, version), pinned, by)
+
+        return await self.commit(write_for({skill_id}, rule))
+
+    async def prune_versions(self, skill_id: str, keep: int) -> int:
+        return await removal.prune(self, skill_id, keep)
+
+    def blobs_in_use(self) -> AsyncIterator[str]:
+        return removal.blobs_in_use(self.reads)
 
     async def adopt(self, skill: Skill, versions: Sequence[Version]) -> Published:
         async def rule(plan: WritePlan, skills: Skills) -> Published:
             return adoption.adopt(plan, skills.get(skill.id), skill, versions)
 
-        return await self.commit(_write({skill.id}, rule))
+        return await self.commit(write_for({skill.id}, rule))
+
+    async def _version(self, plan: WritePlan, skill_id: str, number: int) -> Version:
+        """One that is stored, or that an earlier write of the same transaction adds."""
+        for row in plan.versions:
+            if (row["skill_id"], row["version"]) == (skill_id, number):
+                return msgspec.json.decode(row["body"], type=Version)
+        return await self.reads.version(skill_id, number)
 
     async def version(self, skill_id: str, version: int) -> Version:
         return await self.reads.version(skill_id, version)
@@ -253,6 +284,12 @@ class DynamoStore:
     async def invocations(self, query: InvocationQuery) -> list[Invocation]:
         return await self._invocations.find(query)
 
+    async def expire_invocations(self, before: str, batch: int) -> int:
+        return await self._invocations.expire(before, batch)
+
+    async def usage(self, skill_id: str) -> list[Usage]:
+        return await self._invocations.usage(skill_id)
+
     async def vectors(self, model: str, keys: Sequence[str]) -> dict[str, bytes]:
         wanted = [to_item({"pk": f"vectors#{model}", "sk": key}) for key in dict.fromkeys(keys)]
         rows = await self.reads.get_many(self.reads.tables.state, wanted)
@@ -277,19 +314,6 @@ class DynamoStore:
         found = await self.reads.get(table, key)
         assert found is not None, "nothing removes a secret"
         return bytes(found["value"])
-
-
-def _write(skill_ids: set[str], rule: Callable[[WritePlan, Skills], Awaitable[Answer]]) -> Write[Answer]:
-    owners = frozenset(skill_id.partition("/")[0] for skill_id in skill_ids)
-    return Write(owners, frozenset(skill_ids), rule)
-
-
-def _planned_version(plan: WritePlan, skill_id: str, number: int) -> Version | None:
-    """A version that an earlier write of the same transaction adds."""
-    for row in plan.versions:
-        if (row["skill_id"], row["version"]) == (skill_id, number):
-            return msgspec.json.decode(row["body"], type=Version)
-    return None
 
 
 def _position(head: Head) -> Position:

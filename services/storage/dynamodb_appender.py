@@ -20,13 +20,13 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import structlog
 
 from services import metrics
-from services.failures import ServiceError, TooLarge, Unavailable
+from services.failures import NotFound, ServiceError, TooLarge, Unavailable
 from services.models import Skill
 from services.storage.aws import Refusal
 from services.storage.dynamodb_items import size_of, to_item
@@ -61,6 +61,10 @@ class Write(Generic[Answer]):
     owners: frozenset[str]
     skill_ids: frozenset[str]
     rule: Callable[[WritePlan, Skills], Awaitable[Answer]]
+    also: list[dict[str, Any]] = field(default_factory=list)
+    """Further items of its transaction, which `rule` sets anew each time."""
+    alone: bool = False
+    """Shares its transaction with no other write, which might touch the same items."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +161,15 @@ class Appender:
         items: list[dict[str, Any]] = []
         outcomes: list[tuple[_Waiting, Any]] = []
         later: list[_Waiting] = []
+        is_alone = False
         for waiting in batch:
+            if not plan.is_empty and (waiting.write.alone or is_alone):
+                later.append(waiting)
+                continue
             longer, then = plan.fork(), skills | plan.states
             try:
                 answer = await waiting.write.rule(longer, then)
-                more = transaction(self._reads.tables, longer, self._reads.skills_prefix)
+                more = transaction(self._reads.tables, longer, self._reads.skills_prefix) + waiting.write.also
                 fits = len(more) <= _ITEMS_MAX and size_of(more) <= _BYTES_MAX
                 if not fits and plan.is_empty:
                     raise TooLarge("this is more than DynamoDB takes in one transaction; publish less at once")
@@ -171,7 +179,7 @@ class Appender:
             if not fits:
                 later.append(waiting)
                 continue
-            plan, items = longer, more
+            plan, items, is_alone = longer, more, waiting.write.alone
             outcomes.append((waiting, answer))
         return plan, items, outcomes, later
 
@@ -225,3 +233,16 @@ def _settle(waiting: _Waiting, outcome: Any) -> None:
         waiting.answer.set_exception(outcome)
     else:
         waiting.answer.set_result(outcome)
+
+
+def write_for(skill_ids: set[str], rule: Callable[[WritePlan, Skills], Awaitable[Answer]]) -> Write[Answer]:
+    owners = frozenset(skill_id.partition("/")[0] for skill_id in skill_ids)
+    return Write(owners, frozenset(skill_ids), rule)
+
+
+def kept(skills: Skills, skill_id: str) -> Skill:
+    """Raises `NotFound`, also for one that was removed."""
+    skill = skills.get(skill_id)
+    if skill is None or skill.status == "removed":
+        raise NotFound(f"there is no skill {skill_id}", skill=skill_id)
+    return skill

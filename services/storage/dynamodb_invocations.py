@@ -11,13 +11,13 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from typing import Any
 
 import msgspec
 
 from services.failures import Unavailable
-from services.models import Invocation
+from services.models import Invocation, Usage
 from services.ports import InvocationQuery
 from services.storage.aws import Refusal, together
 from services.storage.dynamodb_items import Item, to_item, to_row
@@ -37,11 +37,14 @@ class Invocations:
     def __init__(self, reads: Reads, days: int) -> None:
         self._reads = reads
         self._days = days
+        # Of this replica's batches one at a time: they add to the same counters, and would only be in each other's way.
+        self._writer = asyncio.Lock()
 
     async def record(self, invocations: Sequence[Invocation]) -> None:
         unique = list({invocation.id: invocation for invocation in invocations}.values())
-        for start in range(0, len(unique), _BATCH_MAX):
-            await self._record(unique[start : start + _BATCH_MAX])
+        async with self._writer:
+            for start in range(0, len(unique), _BATCH_MAX):
+                await self._record(unique[start : start + _BATCH_MAX])
 
     async def _record(self, batch: Sequence[Invocation]) -> None:
         """One transaction; what it trips over (recorded already, no such skill any more) is left out of the next."""
@@ -51,6 +54,7 @@ class Invocations:
             if not left:
                 return
             skills = sorted({invocation.skill_id for invocation in left} - tripped)
+            await self._note_times(left)
             items = [self._put(invocation) for invocation in left]
             items += [self._skill_count(skill_id, left) for skill_id in skills]
             items += self._usage_counts(left)
@@ -95,8 +99,7 @@ class Invocations:
             self._reads.tables.skills,
             to_item({"skill_id": skill_id}),
             {"invocation_count": len(used)},
-            {"last_invoked_at": max(invocation.at for invocation in used)},
-            condition="attribute_exists(skill_id)",
+            condition="attribute_exists(seq)",
         )
 
     def _usage_counts(self, batch: Sequence[Invocation]) -> list[dict[str, Any]]:
@@ -106,12 +109,72 @@ class Invocations:
         return [
             _adding(
                 self._reads.tables.state,
-                to_item({"pk": f"usage#{skill_id}", "sk": f"{version:019d}"}),
+                to_item({"pk": f"usage#{skill_id}", "sk": _usage_key(version)}),
                 {"calls": len(some), "failures": sum(not invocation.ok for invocation in some)},
-                {"last_at": max(invocation.at for invocation in some)},
             )
             for (skill_id, version), some in used.items()
         ]
+
+    async def _note_times(self, batch: Sequence[Invocation]) -> None:
+        """The times of the last calls. Before the transaction, which could not keep the later of two:
+        doing it again changes nothing, and whoever is interrupted is given the batch again."""
+        last: dict[tuple[str, str, str], str] = {}
+        for invocation in batch:
+            skill = ("", invocation.skill_id, "last_invoked_at")
+            version = (f"usage#{invocation.skill_id}", _usage_key(invocation.version), "last_at")
+            for place in (skill, version):
+                last[place] = max(last.get(place, ""), invocation.at)
+        await together(self._note_time, list(last.items()))
+
+    async def _note_time(self, noted: tuple[tuple[str, str, str], str]) -> None:
+        (partition, key, name), at = noted
+        table, item = self._reads.tables.state, {"pk": partition, "sk": key}
+        condition = f"attribute_not_exists({name}) OR {name} < :at"
+        if not partition:
+            table, item = self._reads.tables.skills, {"skill_id": key}
+            condition = f"attribute_exists(seq) AND ({condition})"
+        try:
+            await self._reads.dynamodb.call(
+                "update_item",
+                TableName=table,
+                Key=to_item(item),
+                UpdateExpression=f"SET {name} = :at",
+                ConditionExpression=condition,
+                ExpressionAttributeValues=to_item({":at": at}),
+            )
+        except Refusal as refusal:
+            if refusal.code != "ConditionalCheckFailedException":
+                raise
+
+    async def usage(self, skill_id: str) -> list[Usage]:
+        found = self._reads.query(
+            self._reads.tables.state, "pk = :pk", {":pk": f"usage#{skill_id}"}, ScanIndexForward=False
+        )
+        rows = [to_row(item) async for item in found]
+        return [
+            Usage(skill_id, int(row["sk"]), row["calls"], row["failures"], row["last_at"])
+            for row in rows
+            if "calls" in row  # else its first batch is on its way
+        ]
+
+    async def expire(self, before: str, batch: int) -> int:
+        shards = await together(partial(self._oldest, before, batch), range(TIME_SHARDS), at_once=TIME_SHARDS)
+        oldest = nsmallest(batch, (key for some in shards for key in some))
+        keys = [to_item({"skill_id": skill_id, "invoked_at": at}) for at, skill_id in oldest]
+        await self._reads.write_many(self._reads.tables.invocations, [{"DeleteRequest": {"Key": key}} for key in keys])
+        return len(keys)
+
+    async def _oldest(self, before: str, batch: int, shard: int) -> list[tuple[str, str]]:
+        """(time and id, skill) of those of one shard that are older."""
+        found: list[tuple[str, str]] = []
+        async for item in self._reads.query(
+            self._reads.tables.invocations, "shard = :shard", {":shard": str(shard)}, IndexName=TIME_INDEX
+        ):
+            at = item["invoked_at"]["S"]
+            if at >= before or len(found) == batch:
+                break
+            found.append((at, item["skill_id"]["S"]))
+        return found
 
     async def find(self, query: InvocationQuery) -> list[Invocation]:
         """Newest first: of a skill from the table itself, of all from the index, which may be moments behind."""
@@ -167,23 +230,30 @@ class Invocations:
         return None
 
 
-def _adding(
-    table: str, key: Item, counts: dict[str, int], stamps: dict[str, str], *, condition: str = ""
-) -> dict[str, Any]:
-    values = to_item({f":{name}": value for name, value in (counts | stamps).items()})
+def _usage_key(version: int) -> str:
+    return f"{version:019d}"
+
+
+def _adding(table: str, key: Item, counts: dict[str, int], *, condition: str = "") -> dict[str, Any]:
+    values = to_item({f":{name}": value for name, value in counts.items()})
     add = ", ".join(f"{name} :{name}" for name in counts)
-    put = ", ".join(f"{name} = :{name}" for name in stamps)
     update = {
         "TableName": table,
         "Key": key,
-        "UpdateExpression": f"ADD {add} SET {put}",
+        "UpdateExpression": f"ADD {add}",
         "ExpressionAttributeValues": values,
     }
     return {"Update": update | ({"ConditionExpression": condition} if condition else {})}
 
 
 def _matches(query: InvocationQuery, row: Mapping[str, Any]) -> bool:
-    return (query.before is None or row["id"] < query.before) and (query.since is None or row["at"] >= query.since)
+    return (
+        (query.before is None or row["id"] < query.before)
+        and (query.since is None or row["at"] >= query.since)
+        and (query.until is None or row["at"] < query.until)
+        and query.caller in (None, row["caller"])
+        and query.ok in (None, row["ok"])
+    )
 
 
 def _invocation(row: Mapping[str, Any]) -> Invocation:

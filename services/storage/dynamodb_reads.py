@@ -129,6 +129,8 @@ class Reads:
                 seq=row["seq"],
                 last_version=row["last_version"],
                 active=None if number is None else versions[row["skill_id"], number],
+                pinned=tuple(int(pin) for pin in row["pinned"].split(",")) if "pinned" in row else (),
+                deleted_version=row.get("deleted_version"),
             )
         return skills
 

@@ -65,6 +65,8 @@ class WritePlan:
         self.skills: dict[str, Row] = {}
         self.states: dict[str, Skill] = {}
         self.ledger: dict[tuple[str, str], Row] = {}
+        self.pruned: list[tuple[str, int]] = []
+        self.removed: list[str] = []
         self.solutions: list[Row] = []
         self.levels: dict[str, str] = {}
 
@@ -141,7 +143,17 @@ class WritePlan:
             "seq": skill.seq,
             "last_version": skill.last_version,
             "active_version": skill.active.version if skill.active else None,
+            "pinned": ",".join(map(str, skill.pinned)) or None,
+            "deleted_version": skill.deleted_version,
         }
+
+    def prune(self, skill_id: str, version: int) -> None:
+        """Has one version removed."""
+        self.pruned.append((skill_id, version))
+
+    def remove(self, skill_id: str) -> None:
+        """Has everything removed that is kept of a skill beside its row."""
+        self.removed.append(skill_id)
 
     def put_ledger(self, entry: LedgerEntry) -> None:
         self.ledger[entry.source, entry.path] = ledger_row(entry)

@@ -17,7 +17,7 @@ and the write is read for and planned anew.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -128,6 +128,13 @@ class PostgresDatabase:
                     pause_s = min(2 * pause_s, _PAUSE_MAX_S)
         raise Unavailable(f"other replicas wrote first {TRIES_MAX} times in a row; try again")
 
+    async def record(self, rows: Sequence[Row]) -> None:
+        statement = self._statements["record"] % _quoted([_as_text(row) for row in rows])
+        async with self.writing() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver, PromptConnection)
+            await driver.execute(statement)
+
     async def close(self) -> None:
         async with self._writer:
             await self._writes.dispose()
@@ -223,9 +230,16 @@ def _literal(plan: WritePlan) -> str:
         "ledger": [*plan.ledger.values()],
         "streams": plan.stream_rows(),
         "levels": [{"id": incident, "level": level} for incident, level in plan.levels.items()],
+        "pruned": [{"skill_id": skill_id, "version": version} for skill_id, version in plan.pruned],
+        "removed": [{"skill_id": skill_id} for skill_id in plan.removed],
     }
     document: dict[str, Any] = {"ns": NAMESPACE, "assumed": plan.assumed, "end": plan.end}
     document |= {table: [_as_text(row) for row in some] for table, some in rows.items()}
+    return _quoted(document)
+
+
+def _quoted(document: Any) -> str:
+    """JSON as an SQL literal."""
     quoted = msgspec.json.encode(document).decode().replace("'", "''")
     return f"'{quoted}'"
 

@@ -9,7 +9,7 @@
 -- the holder has committed, finds another seq and loses. Commit order is therefore seq order.
 --
 -- The name carries the schema's version: replicas of two versions may run side by side.
-CREATE OR REPLACE FUNCTION skillwire_write_1(plan json) RETURNS boolean LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION skillwire_write_2(plan json) RETURNS boolean LANGUAGE plpgsql AS $function$
 BEGIN
     UPDATE change_head
        SET seq = (plan #>> '{end,0}')::bigint, hash = plan #>> '{end,1}'
@@ -27,7 +27,8 @@ BEGIN
         ON CONFLICT (id) DO UPDATE
         SET owner = excluded.owner, name = excluded.name, visibility = excluded.visibility,
             status = excluded.status, seq = excluded.seq, last_version = excluded.last_version,
-            active_version = excluded.active_version;
+            active_version = excluded.active_version, pinned = excluded.pinned,
+            deleted_version = excluded.deleted_version;
 
     INSERT INTO ledger SELECT * FROM json_populate_recordset(NULL::ledger, plan -> 'ledger')
         ON CONFLICT (source, path) DO UPDATE
@@ -41,6 +42,16 @@ BEGIN
       FROM json_to_recordset(plan -> 'levels') AS marked(id text, level text)
      WHERE incidents.id = marked.id;
 
+    DELETE FROM versions USING json_to_recordset(plan -> 'pruned') AS pruned(skill_id text, version bigint)
+     WHERE versions.skill_id = pruned.skill_id AND versions.version = pruned.version;
+
+    DELETE FROM versions USING json_to_recordset(plan -> 'removed') AS removed(skill_id text)
+     WHERE versions.skill_id = removed.skill_id;
+    DELETE FROM usage USING json_to_recordset(plan -> 'removed') AS removed(skill_id text)
+     WHERE usage.skill_id = removed.skill_id;
+    DELETE FROM ledger USING json_to_recordset(plan -> 'removed') AS removed(skill_id text)
+     WHERE ledger.skill_id = removed.skill_id;
+
     RETURN true;
 END
 $function$;
@@ -49,7 +60,23 @@ $function$;
 -- Answers one row when the plan was committed and none when it lost. The plan stands in the statement as
 -- a literal, so that the whole of it is one message of the simple protocol: the server starts when it
 -- has all of it, and commits without waiting for another word from us.
-SELECT 1 WHERE skillwire_write_1(%s);
+SELECT 1 WHERE skillwire_write_2(%s);
+
+-- name: record
+-- Keeps the invocations that are not there yet and adds exactly those to what is counted: one statement,
+-- so that a batch whose answer was lost can be given again. Counts are taken in the order of their keys,
+-- so that two replicas never wait for each other in a ring.
+WITH kept AS (
+    INSERT INTO invocations SELECT * FROM json_populate_recordset(NULL::invocations, %s)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING skill_id, version, ok, at
+)
+INSERT INTO usage (skill_id, version, calls, failures, last_at)
+SELECT skill_id, version, count(*), count(*) FILTER (WHERE NOT ok), max(at) FROM kept
+ GROUP BY skill_id, version ORDER BY skill_id, version
+ON CONFLICT (skill_id, version) DO UPDATE
+    SET calls = usage.calls + excluded.calls, failures = usage.failures + excluded.failures,
+        last_at = greatest(usage.last_at, excluded.last_at);
 
 -- name: one_at_a_time
 -- Replicas that start together make tables one after the other: CREATE ... IF NOT EXISTS alone fails

@@ -13,14 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.clock import utc_now
 from services.failures import Conflict, Invalid, NotFound
-from services.models import Draft, LedgerEntry, Published, Skill, ToolSpec, Version
+from services.models import Draft, LedgerEntry, Published, Skill, Status, ToolSpec, Version
 from services.storage import schema
+from services.storage.database import KEYS_MAX
 from services.storage.plan import NAMESPACE, LogEnd, WritePlan
 
 Skills = dict[str, Skill]
 
-# Keys in one query: below every SQLite build's limit on bound parameters.
-KEYS_MAX = 500
 _NUMBER_MAX = 2**63 - 1
 
 
@@ -33,6 +32,9 @@ def publish(plan: WritePlan, skills: Skills, draft: Draft) -> Published:
     if draft.source_path is not None:
         plan.put_ledger(LedgerEntry(draft.source, draft.source_path, draft.digest, draft.skill_id, draft.diagnostics))
     before = skills.get(draft.skill_id)
+    last_version = before.last_version if before else 0
+    if before is not None and before.status == "removed":
+        before = None  # nothing of it counts but the number
     active = before.active if before else None
     if draft.if_match is not None and (active is None or active.digest != draft.if_match):
         raise Conflict(
@@ -43,7 +45,7 @@ def publish(plan: WritePlan, skills: Skills, draft: Draft) -> Published:
     if before and active and active.digest == draft.digest:
         return Published(before.id, active.version, active.digest, before.seq, changed=False)
     version = Version(
-        version=(before.last_version if before else 0) + 1,
+        version=last_version + 1,
         digest=draft.digest,
         grade=draft.grade,
         description=draft.description,
@@ -64,10 +66,12 @@ def publish(plan: WritePlan, skills: Skills, draft: Draft) -> Published:
         name=draft.name,
         # A version that is only kept must neither expose nor hide the one that is served.
         visibility=draft.visibility if served or before is None else before.visibility,
-        status="active" if now_active else "quarantined" if draft.grade == "quarantined" else "draft",
+        status="active" if now_active else _status_unserved(before, draft),
         seq=plan.next_seq,
         last_version=version.version,
         active=now_active,
+        pinned=before.pinned if before else (),
+        deleted_version=before.deleted_version if before and not now_active else None,
     )
     kind = "skill.quarantined" if draft.grade == "quarantined" else "skill.published"
     append(plan, kind, before, after, version, draft.created_by)
@@ -81,8 +85,14 @@ def activate(plan: WritePlan, before: Skill, version: Version, by: str) -> Publi
         raise Invalid(f"version {number} of {skill_id} is quarantined and cannot be served")
     if before.active and before.active.version == number:
         return Published(skill_id, number, version.digest, before.seq, changed=False)
-    after = msgspec.structs.replace(before, status="active", active=version, seq=plan.next_seq)
-    append(plan, "skill.activated", before, after, version, by)
+    return put_in_service(plan, "skill.activated", before, version, by)
+
+
+def put_in_service(plan: WritePlan, kind: str, before: Skill, version: Version, by: str) -> Published:
+    """The change that makes a version the active one, whatever it is called."""
+    skill_id, number = before.id, version.version
+    after = msgspec.structs.replace(before, status="active", active=version, seq=plan.next_seq, deleted_version=None)
+    append(plan, kind, before, after, version, by)
     return Published(skill_id, number, version.digest, after.seq)
 
 
@@ -90,7 +100,9 @@ def deactivate(plan: WritePlan, before: Skill | None, skill_id: str, by: str) ->
     """Takes a skill out of service; its versions stay and can be activated again."""
     if before is None or before.active is None:
         raise NotFound(f"there is no active skill {skill_id}")
-    after = msgspec.structs.replace(before, status="inactive", active=None, seq=plan.next_seq)
+    after = msgspec.structs.replace(
+        before, status="inactive", active=None, seq=plan.next_seq, deleted_version=before.active.version
+    )
     append(plan, "skill.deleted", before, after, before.active, by)
     return Published(skill_id, before.active.version, before.active.digest, after.seq)
 
@@ -137,6 +149,8 @@ def read_skill(row: Any) -> Skill:
         seq=row.seq,
         last_version=row.last_version,
         active=None if row.body is None else msgspec.json.decode(row.body, type=Version),
+        pinned=tuple(int(number) for number in row.pinned.split(",")) if row.pinned else (),
+        deleted_version=row.deleted_version,
     )
 
 
@@ -153,8 +167,13 @@ async def read_version(connection: AsyncConnection, skill_id: str, number: int) 
     return msgspec.json.decode(body, type=Version)
 
 
-def append(plan: WritePlan, kind: str, before: Skill | None, after: Skill, version: Version, by: str) -> None:
-    """The skill's new state, its row and, when the set of callable tools changed with it, that of the tools."""
+def append(
+    plan: WritePlan, kind: str, before: Skill | None, after: Skill, version: Version, by: str, **facts: Any
+) -> None:
+    """The skill's new state, its row and, when the set of callable tools changed with it, that of the tools.
+
+    `version` is the one the change is about; `facts` are further members of what subscribers see.
+    """
     plan.put_skill(after)
     plan.append(
         topic="skills",
@@ -173,6 +192,7 @@ def append(plan: WritePlan, kind: str, before: Skill | None, after: Skill, versi
             "status": after.status,
             "active_version": after.active.version if after.active else None,
             "by": by,
+            **facts,
         },
         skill=after,
     )
@@ -190,6 +210,13 @@ def append(plan: WritePlan, kind: str, before: Skill | None, after: Skill, versi
                 "tools": [tool.name for tool in tools_after],
             },
         )
+
+
+def _status_unserved(before: Skill | None, draft: Draft) -> Status:
+    """Of a skill that this version leaves without an active one: a deleted one stays deleted."""
+    if before is not None and before.status == "inactive":
+        return "inactive"
+    return "quarantined" if draft.grade == "quarantined" else "draft"
 
 
 def _tools(skill: Skill | None) -> tuple[ToolSpec, ...]:

@@ -7,7 +7,8 @@ database never looks into it.
 from sqlalchemy import BigInteger, Boolean, Column, Dialect, Float, Index, LargeBinary, MetaData, String, Table
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = 1
+# A new number needs a step in `migrations/`.
+SCHEMA_VERSION = 2
 
 
 def storable(text: str) -> str:
@@ -89,6 +90,9 @@ skills = Table(
     Column("seq", BigInteger, nullable=False),
     Column("last_version", BigInteger, nullable=False),
     Column("active_version", BigInteger),
+    # Numbers in ascending order with commas between them, NULL for none.
+    Column("pinned", Words()),
+    Column("deleted_version", BigInteger),
 )
 
 versions = Table(
@@ -135,6 +139,18 @@ invocations = Table(
     Column("duration_ms", Float, nullable=False),
     Column("arguments", Words(), nullable=False),
     Index("invocations_by_skill", "skill_id", "id"),
+    Index("invocations_by_at", "at"),
+)
+
+# Counted with the rows above and kept when those have gone.
+usage = Table(
+    "usage",
+    metadata,
+    Column("skill_id", Words(), primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("last_at", Words(), nullable=False),
 )
 
 incidents = Table(

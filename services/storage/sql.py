@@ -11,12 +11,11 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.failures import NotFound, Unavailable
-from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Version
+from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version
 from services.ports import CatalogSnapshot, InvocationQuery, Position
-from services.storage import adoption, publishing, schema
-from services.storage.database import Answer, Database, PlanFor, replacing
+from services.storage import adoption, calls, publishing, schema, upkeep
+from services.storage.database import KEYS_MAX, Answer, Database, PlanFor, replacing
 from services.storage.plan import NAMESPACE, WritePlan, change_id, in_epoch, ledger_row, read_change
-from services.storage.publishing import KEYS_MAX
 from services.storage.sqlite import SqliteDatabase
 
 # With every read of the log, because a replica may fence the log of all.
@@ -71,7 +70,8 @@ class SqlStore:
     async def snapshot(self) -> CatalogSnapshot:
         async with self.reading() as connection:
             position = await _head(connection)
-            rows = (await connection.execute(publishing.skills_query())).all()
+            kept = publishing.skills_query().where(schema.skills.c.status != "removed")
+            rows = (await connection.execute(kept)).all()
             streams = (await connection.execute(select(schema.streams))).all()
         self.epoch = position.epoch
         skills = [publishing.read_skill(row) for row in rows]
@@ -120,12 +120,52 @@ class SqlStore:
 
         return await self.database.commit(planned)
 
+    async def restore(self, skill_id: str, by: str) -> Published:
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
+            plan, skill = await self._to_keep(connection, skill_id)
+            version = await publishing.read_version(connection, skill_id, upkeep.version_to_restore(skill))
+            return plan, upkeep.restore(plan, skill, version, by)
+
+        return await self.database.commit(planned)
+
+    async def remove(self, skill_id: str, by: str) -> Published:
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
+            plan, skill = await self._to_keep(connection, skill_id)
+            number = skill.deleted_version or skill.last_version
+            version = skill.active or await publishing.read_version(connection, skill_id, number)
+            return plan, upkeep.remove(plan, skill, version, by)
+
+        return await self.database.commit(planned)
+
+    async def pin(self, skill_id: str, version: int, pinned: bool, by: str) -> Published:
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
+            plan, skill = await self._to_keep(connection, skill_id)
+            chosen = await publishing.read_version(connection, skill_id, version)
+            return plan, upkeep.pin(plan, skill, chosen, pinned, by)
+
+        return await self.database.commit(planned)
+
+    async def prune_versions(self, skill_id: str, keep: int) -> int:
+        table = schema.versions
+        all_of_it = select(table.c.version).where(table.c.skill_id == skill_id).order_by(table.c.version.desc())
+
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, int]:
+            plan, skill = await self._to_keep(connection, skill_id)
+            numbers = (await connection.scalars(all_of_it)).all()
+            newest = await publishing.read_version(connection, skill_id, numbers[0])
+            return plan, upkeep.prune(plan, skill, numbers, newest, keep)
+
+        return await self.database.commit(planned)
+
     async def adopt(self, skill: Skill, versions: Sequence[Version]) -> Published:
         async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
             plan, skills = await publishing.read_for_write(connection, self.epoch, {skill.id})
             return plan, adoption.adopt(plan, skills.get(skill.id), skill, versions)
 
         return await self.database.commit(planned)
+
+    def blobs_in_use(self) -> AsyncIterator[str]:
+        return upkeep.blobs_in_use(self.database)
 
     async def version(self, skill_id: str, version: int) -> Version:
         async with self.reading() as connection:
@@ -185,25 +225,16 @@ class SqlStore:
             await connection.execute(delete(table).where((table.c.name == name) & (table.c.holder == holder)))
 
     async def record(self, invocations: Sequence[Invocation]) -> None:
-        if not invocations:
-            return
-        rows = [msgspec.structs.asdict(invocation) for invocation in invocations]
-        async with self.writing() as connection:
-            # A batch is given again when the answer to its commit was lost.
-            await connection.execute(self.database.insert(schema.invocations).on_conflict_do_nothing(), rows)
+        await calls.record(self.database, invocations)
 
     async def invocations(self, query: InvocationQuery) -> list[Invocation]:
-        table = schema.invocations
-        found = select(table).order_by(table.c.id.desc()).limit(query.limit)
-        if query.skill_id is not None:
-            found = found.where(table.c.skill_id == query.skill_id)
-        if query.since is not None:
-            found = found.where(table.c.at >= query.since)
-        if query.before is not None:
-            found = found.where(table.c.id < query.before)
-        async with self.reading() as connection:
-            rows = (await connection.execute(found)).all()
-        return [Invocation(**row._mapping) for row in rows]
+        return await calls.find(self.database, query)
+
+    async def expire_invocations(self, before: str, batch: int) -> int:
+        return await calls.expire(self.database, before, batch)
+
+    async def usage(self, skill_id: str) -> list[Usage]:
+        return await calls.usage(self.database, skill_id)
 
     async def vectors(self, model: str, keys: Sequence[str]) -> dict[str, bytes]:
         table = schema.vectors
@@ -233,6 +264,14 @@ class SqlStore:
             await connection.execute(made.on_conflict_do_nothing())
             found = await connection.execute(select(table.c.value).where(table.c.name == name))
             return bytes(found.scalar_one())
+
+    async def _to_keep(self, connection: AsyncConnection, skill_id: str) -> tuple[WritePlan, Skill]:
+        """An empty plan and the skill it is for. Raises `NotFound`, also for one that was removed."""
+        plan, skills = await publishing.read_for_write(connection, self.epoch, {skill_id})
+        skill = skills.get(skill_id)
+        if skill is None or skill.status == "removed":
+            raise NotFound(f"there is no skill {skill_id}", skill=skill_id)
+        return plan, skill
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:

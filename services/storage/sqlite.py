@@ -7,12 +7,12 @@ under that lock, so what it assumes cannot change meanwhile.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, bindparam, event, insert, literal_column, update
+from sqlalchemy import ColumnElement, Table, bindparam, delete, event, func, insert, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -21,8 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.failures import Unavailable
 from services.storage import schema
-from services.storage.database import Answer, PlanFor, prepare_tables, replacing
-from services.storage.plan import NAMESPACE, WritePlan
+from services.storage.database import KEYS_MAX, Answer, PlanFor, counted, prepare_tables, replacing
+from services.storage.plan import NAMESPACE, Row, WritePlan
 
 # How long a writer waits for another replica's write before it gives up.
 _LOCK_WAIT_MS = 5000
@@ -76,6 +76,28 @@ class SqliteDatabase:
             await _write(connection, plan)
         return answer
 
+    async def record(self, rows: Sequence[Row]) -> None:
+        table, usage = schema.invocations, schema.usage
+        async with self.writing() as connection:  # nobody adds one between the look and the write
+            there: set[str] = set()
+            for start in range(0, len(rows), KEYS_MAX):
+                ids = [row["id"] for row in rows[start : start + KEYS_MAX]]
+                there.update(await connection.scalars(select(table.c.id).where(table.c.id.in_(ids))))
+            new = [row for row in rows if row["id"] not in there]
+            if not new:
+                return
+            await connection.execute(insert(table), new)
+            counting = sqlite_insert(usage)
+            counting = counting.on_conflict_do_update(
+                index_elements=["skill_id", "version"],
+                set_={
+                    "calls": usage.c.calls + counting.excluded.calls,
+                    "failures": usage.c.failures + counting.excluded.failures,
+                    "last_at": func.max(usage.c.last_at, counting.excluded.last_at),
+                },
+            )
+            await connection.execute(counting, counted(new))
+
     async def close(self) -> None:
         async with self._writer:
             await self.writes.dispose()
@@ -104,6 +126,12 @@ async def _write(connection: AsyncConnection, plan: WritePlan) -> None:
             update(table).where(table.c.id == bindparam("incident")).values(level=bindparam("mark")),
             [{"incident": incident, "mark": level} for incident, level in plan.levels.items()],
         )
+    for skill_id, number in plan.pruned:
+        table = schema.versions
+        await connection.execute(delete(table).where((table.c.skill_id == skill_id) & (table.c.version == number)))
+    for skill_id in plan.removed:
+        for table in (schema.versions, schema.usage, schema.ledger):
+            await connection.execute(delete(table).where(table.c.skill_id == skill_id))
     head = schema.change_head
     moved = await connection.execute(
         update(head)

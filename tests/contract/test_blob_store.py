@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select, update
 
 from services.failures import NotFound, Unavailable
+from services.ports import Swept
 from services.storage import schema
 from services.storage.blobs_local import LocalBlobs
 from services.storage.blobs_s3 import S3Blobs, key_of
@@ -226,6 +227,64 @@ async def test_a_flipped_byte_is_noticed_at_the_read(blobs: Store, keeper: Keepe
     with pytest.raises(Unavailable) as damaged:
         await blobs.get(sha256)
     assert damaged.value.code == "damaged"
+
+
+async def nothing() -> AsyncIterator[str]:
+    for name in list[str]():
+        yield name
+
+
+async def test_a_sweep_takes_old_blobs_that_no_version_names(blobs: Store, keeper: Keeper) -> None:
+    values = named(*(b"%03d" % n for n in range(300)), b"used", b"young")
+    await blobs.put_many(values)
+    *old, used, young = values
+    for sha256 in (*old, used):
+        await keeper.set_touched_at(sha256, time.time() - DAY_S - 60)  # noqa: TID251  # as files have it
+    await keeper.set_touched_at(young, time.time() - DAY_S + 60)  # noqa: TID251  # the same
+
+    async def in_use() -> AsyncIterator[str]:
+        for name in (used, used, "0" * 64):
+            yield name
+
+    assert await blobs.sweep(in_use, DAY_S) == Swept(300, 900)
+    assert await keeper.names() == {used, young}
+    assert await blobs.sweep(in_use, DAY_S) == Swept(0, 0)
+    assert await blobs.get(used) == b"used"
+    await blobs.put_many({old[0]: values[old[0]]})
+    assert await blobs.get(old[0]) == values[old[0]], "what was swept can be put again"
+
+
+async def test_a_blob_that_is_put_while_the_sweep_runs_stays(blobs: Store, keeper: Keeper) -> None:
+    """A publish finds an old blob that nobody uses any more, and relies on it, after the sweep has listed it."""
+    values = named(b"again", b"gone")
+    await blobs.put_many(values)
+    again, gone = values
+    for sha256 in values:
+        await keeper.set_touched_at(sha256, 1000)
+    other = await keeper.open()
+
+    async def in_use() -> AsyncIterator[str]:
+        assert await keeper.names() == {again, gone}
+        await other.put_many({again: b"again"})
+        async for name in nothing():
+            yield name
+
+    assert await blobs.sweep(in_use, DAY_S) == Swept(1, 4)
+    assert await keeper.names() == {again}
+    assert await other.get(again) == b"again"
+
+
+async def test_what_was_put_is_there_whatever_sweeps_run_beside_it(blobs: Store, keeper: Keeper) -> None:
+    values = named(*(b"%d" % n for n in range(40)))
+    other = await keeper.open()
+    for _ in range(8):
+        await blobs.put_many(values)
+        for sha256 in values:
+            await keeper.set_touched_at(sha256, 1000)
+        some = dict(list(values.items())[::2])
+        await asyncio.gather(blobs.sweep(nothing, DAY_S), other.put_many(some), other.sweep(nothing, DAY_S))
+        for sha256, value in some.items():
+            assert await other.get(sha256) == value
 
 
 async def test_a_missing_blob_is_not_found(blobs: Store) -> None:

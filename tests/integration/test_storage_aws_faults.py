@@ -14,9 +14,8 @@ from services.ports import InvocationQuery
 from services.storage.aws import CALL_TIMEOUT_S
 from services.storage.blobs_s3 import S3Blobs
 from services.storage.dynamodb import DynamoStore
-from tests.contract.test_metadata_store import invocation
 from tests.support.aws import AwsServer, place_of
-from tests.support.drafts import assert_chained, draft, sha256
+from tests.support.drafts import assert_chained, draft, invocation, sha256
 from tests.support.faulty_aws import Fault, FaultyAws, faulty
 
 pytestmark = pytest.mark.anyio

@@ -12,9 +12,8 @@ from services.failures import Conflict, Unavailable
 from services.models import Skill
 from services.ports import BlobStore, InvocationQuery, MetadataStore
 from services.storage.migration import Moved, Side, migrate
-from tests.contract.test_metadata_store import invocation
 from tests.support.aws import AwsServer, place_of
-from tests.support.drafts import assert_chained, draft, sha256, tool
+from tests.support.drafts import assert_chained, draft, invocation, sha256, tool
 from tests.support.stores import AnyBlobs, AnyStore, open_blobs, open_store
 
 pytestmark = pytest.mark.anyio

@@ -33,6 +33,7 @@ from moto.dynamodb.models.dynamo_type import DynamoType, Item
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.test import Client
 
 from services.storage.dynamodb_items import size_of
 
@@ -117,7 +118,14 @@ class OneAtATime:
 
 def main() -> None:
     DynamoDBBackend.transact_write_items = transact_write_items  # type: ignore[method-assign]
-    server = make_server("127.0.0.1", 0, OneAtATime(), threaded=True, request_handler=Quiet)
+    application = OneAtATime()
+    # What the first request of each kind would have to load: a client does not wait so long.
+    signed = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=0"
+    listing = {"X-Amz-Target": "DynamoDB_20120810.ListTables", "Content-Type": "application/x-amz-json-1.0"}
+    client = Client(application)
+    client.post("/", data=b"{}", headers={**listing, "Authorization": signed.format("dynamodb")})
+    client.get("/", headers={"Authorization": signed.format("s3")})
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     sys.stdout.write(f"{server.port}\n")
     sys.stdout.flush()

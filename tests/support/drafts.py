@@ -1,4 +1,4 @@
-"""Drafts to publish, and what must hold for a store's log whatever happened to it."""
+"""Drafts to publish, invocations to log, and what must hold for a store's log whatever happened to it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import select
 
-from services.models import Change, Draft, FileEntry, Grade, ToolSpec, Visibility
+from services.models import Change, Draft, FileEntry, Grade, Invocation, ToolSpec, Visibility
 from services.storage import schema
 from services.storage.dynamodb import DynamoStore
 from services.storage.dynamodb_items import to_row
@@ -58,6 +58,24 @@ def draft(
     )
 
 
+def invocation(number: int, skill_id: str = "main/alpha") -> Invocation:
+    return Invocation(
+        id=f"inv-{number:04d}",
+        at=f"2026-11-21T00:00:{number:02d}.000Z",
+        caller="ann",
+        session="s",
+        transport="rest",
+        target="run",
+        skill_id=skill_id,
+        version=1,
+        digest="sha256:x",
+        ok=number % 2 == 0,
+        code="" if number % 2 == 0 else "timeout",
+        duration_ms=1.5,
+        arguments="{}",
+    )
+
+
 def assert_linked(changes: Sequence[Change], epoch: str) -> None:
     """A log read from its start: dense, each id in its form, each row naming the one before it on its stream."""
     assert [change.seq for change in changes] == list(range(1, len(changes) + 1))
@@ -98,6 +116,9 @@ async def assert_chained(store: SqlStore | DynamoStore) -> int:
     for skill_id, number in sorted(kept.versions):
         numbers.setdefault(skill_id, []).append(number)
     for skill in kept.skills:
+        if skill["status"] == "removed":
+            assert skill["id"] not in numbers
+            continue
         assert numbers[skill["id"]] == list(range(1, skill["last_version"] + 1))
         assert skill["seq"] <= len(kept.rows)
         active = skill.get("active_version")

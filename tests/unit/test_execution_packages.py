@@ -1,11 +1,12 @@
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from services.execution.packages import PackageFolders
 from services.failures import NotFound, Unavailable
+from services.ports import Swept
 from services.skills.manifest import build_manifest, digest_of
 
 pytestmark = pytest.mark.anyio
@@ -38,6 +39,12 @@ class RecordingBlobs:
             raise self.failure
         assert files == {entry.path: entry.sha256 for entry in _MANIFEST}
         await asyncio.to_thread(target.mkdir, parents=True)
+
+    async def sweep(self, in_use: Callable[[], AsyncIterator[str]], older_than_s: float) -> Swept:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
 
 
 async def test_concurrent_callers_write_a_version_once(tmp_path: Path) -> None:
