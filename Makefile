@@ -80,8 +80,9 @@ dead-code: dev-set
 
 .PHONY: manifests
 manifests: dev-set
-	@echo "==> hadolint, kustomize, kubernetes-validate"
-	@$(BIN)/hadolint deploy/Containerfile
+	@echo "==> hadolint, compose, kustomize, kubernetes-validate"
+	@$(BIN)/hadolint deploy/*Containerfile
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@for folder in k8s/base k8s/overlays/*/; do \
 		$(BIN)/kubectl kustomize "$$folder" | $(BIN)/kubernetes-validate --strict --quiet -; \
 	done

@@ -78,7 +78,7 @@ async def test_a_dynamodb_in_trouble_is_unavailable_and_the_store_goes_on_after(
 async def test_trouble_that_passes_is_not_seen_by_the_caller(store: DynamoStore, proxy: FaultyAws) -> None:
     for fault in ("throttle", "error", "cut", "lose"):
         for number in (1, 2, 3, 4):
-            proxy.nth(number, fault, lasting=False)  # type: ignore[arg-type]  # mypy widens the literals of a tuple
+            proxy.nth(number, fault, lasting=False)
             assert (await store.publish([draft(text=f"{fault} {number}")]))[0].changed
     proxy.always("")
     assert await assert_chained(store) == 16
