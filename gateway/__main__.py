@@ -18,6 +18,8 @@ _COMMANDS = {
     "serve": _Command("gateway.commands.service", "Serve MCP, REST, WebSocket RPC, SSE and the dashboard."),
     "stdio": _Command("gateway.commands.service", "Speak MCP on stdin and stdout."),
     "publish": _Command("gateway.commands.publish", "Publish a package (a folder or a zip) to a running service."),
+    "migrate": _Command("gateway.commands.migrate", "Bring the database to this version's schema."),
+    "sweep": _Command("gateway.commands.sweep", "Remove stored files that no version names any more."),
     "validate": _Command("gateway.commands.validate", "Judge packages, with line numbers and hints."),
     "init-storage": _Command("gateway.commands.storage", "Make the tables and the bucket of STORAGE_BACKEND=s3."),
     "migrate-storage": _Command("gateway.commands.storage", "Copy the catalog from one storage backend to another."),

@@ -29,7 +29,7 @@ from services.changes.hints import RedisHints
 from services.changes.log import ChangeFeed
 from services.changes.position_file import PositionFile
 from services.changes.retention import LogRetention
-from services.clock import monotonic_s, utc_now
+from services.clock import monotonic_s, utc_now, utc_time
 from services.errors.firewall import ErrorFirewall
 from services.errors.nouns import Incident
 from services.errors.similar import SimilarPatterns
@@ -40,7 +40,7 @@ from services.execution.runner import Runner
 from services.execution.sandbox import Sandbox
 from services.failures import Unavailable
 from services.models import Skill
-from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, VectorIndex
+from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, Swept, VectorIndex
 from services.search.embed import UseEmbedder
 from services.search.hash_embed import HashEmbedder
 from services.search.memory_index import MemoryIndex
@@ -56,6 +56,8 @@ from services.storage.blobs_local import LocalBlobs
 from services.storage.blobs_table import TableBlobs
 from services.storage.incidents import SqlIncidents
 from services.storage.invocations import InvocationLog
+from services.storage.migrations import Migration
+from services.storage.retention import Kept, StorageRetention
 from services.storage.sql import SqlStore
 
 if TYPE_CHECKING:
@@ -111,19 +113,21 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         _closing(stack, "invocations", invocations.close)
         pool = WorkerPool(sandbox, workers_max=settings.workers_max, queue_max=settings.call_queue_max)
         _closing(stack, "workers", pool.close)
-        runner = Runner(pool, PackageFolders(settings.data_dir / "packages", blobs))
+        packages = PackageFolders(settings.data_dir / "packages", blobs)
+        runner = Runner(pool, packages)
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
         _open_hints(redis_url, stack, feed)
         retention = LogRetention(store, replica_id, settings.log_keep_rows)
-        retention.start()
-        _closing(stack, "retention", retention.close)
+        _closing(stack, "retention", retention.start().close)
         position_file.start(feed)
         _closing(stack, "position", position_file.close)
         feed.start()
         cache.warm_up(store)
         _closing(stack, "change feed", feed.close)
         catalog = Catalog(store, blobs, view, feed)
+        stored = StorageRetention(store, blobs, view, packages, _kept(settings), replica=replica_id, now=utc_time)
+        _closing(stack, "storage retention", stored.start().close)
         watcher = _open_watcher(settings, stack, store, catalog, replica_id, notices)
         await probing
         if not sandbox.available:
@@ -159,6 +163,24 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             watcher=watcher,
             notices=notices,
         )
+
+
+def _kept(settings: Settings) -> Kept:
+    return Kept(settings.versions_kept_max, settings.invocation_keep_days, settings.blob_keep_h)
+
+
+async def migrate_database(settings: Settings, *, dry_run: bool) -> Migration:
+    """For `skillwire migrate`. Raises `Unavailable`."""
+    if settings.storage_backend == "s3":
+        raise Unavailable("the tables on DynamoDB have had one schema only: there is nothing to migrate")
+    return await SqlStore.migrate(settings.resolved_database_url, dry_run=dry_run)
+
+
+async def sweep_blobs(settings: Settings, older_than_s: float) -> Swept:
+    """For `skillwire sweep`; replicas may run meanwhile. Raises `Unavailable`."""
+    async with AsyncExitStack() as stack:
+        storage = await open_storage(settings, stack)
+        return await storage.blobs.sweep(storage.store.blobs_in_use, older_than_s)
 
 
 def _open_cache(
@@ -236,7 +258,7 @@ def aws_place(settings: Settings) -> "AwsPlace":
         skills_table=settings.dynamodb_skills_table,
         invocations_table=settings.dynamodb_invocations_table,
         skills_prefix=settings.s3_prefix,
-        invocation_days=settings.invocation_days,
+        invocation_days=settings.invocation_keep_days,
         s3_endpoint=settings.s3_endpoint_url,
         dynamodb_endpoint=settings.dynamodb_endpoint_url,
     )

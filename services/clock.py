@@ -17,6 +17,14 @@ _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
 monotonic_s: Monotonic = partial(time.clock_gettime, _BOOTTIME) if _BOOTTIME is not None else time.monotonic
 
 
+def utc_time() -> datetime:
+    return datetime.now(UTC)
+
+
+def rfc3339(at: datetime) -> str:
+    """`2026-11-21T07:35:52.123Z`; of a time in UTC."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def utc_now() -> str:
-    """`2026-11-21T07:35:52.123Z`."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(utc_time())

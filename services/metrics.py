@@ -31,7 +31,12 @@ changes_applied = _counter("changes_applied_total", "Change rows this replica ha
 log_seq = _gauge("log_seq", "Newest change this replica has applied.")
 log_restarts = _counter("log_restarts_total", "Times the catalog was read anew because the log's history had changed.")
 changes_removed = _counter("changes_removed_total", "Old rows removed from the change log by this replica.")
-retention_failures = _counter("retention_failures_total", "Removals of old rows that failed and are tried again.")
+retention_failures = _counter("retention_failures_total", "Removals of what is old that failed and are tried again.")
+versions_pruned = _counter("versions_pruned_total", "Old versions of watched skills removed by this replica.")
+invocations_expired = _counter("invocations_expired_total", "Old invocations removed by this replica.")
+blobs_swept = _counter("blobs_swept_total", "Blobs removed by this replica because no version names them.")
+blob_bytes_swept = _counter("blob_bytes_swept_total", "Their bytes.")
+packages_pruned = _counter("packages_pruned_total", "Folders of versions removed because nothing ran there any more.")
 tail_failures = _counter("tail_failures_total", "Tails of the change log that failed.")
 sink_failures = _counter("sink_failures_total", "Rows a follower of the log could not apply.", "sink")
 

@@ -18,7 +18,7 @@ KNOWN_NAMES = {
     "DYNAMODB_SKILLS_TABLE": "dynamodb_skills_table",
     "DYNAMODB_INVOCATION_LOGS_TABLE": "dynamodb_invocations_table",
     "DYNAMODB_ENDPOINT_URL": "dynamodb_endpoint_url",
-    "INVOCATION_LOG_TTL_DAYS": "invocation_days",
+    "INVOCATION_LOG_TTL_DAYS": "invocation_keep_days",
 }
 _TABLE_NAME = r"^[A-Za-z0-9_.-]{3,200}$"
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -63,7 +63,6 @@ class Settings(BaseSettings):
     dynamodb_skills_table: str = Field(default="mcp-skills", pattern=_TABLE_NAME)
     dynamodb_invocations_table: str = Field(default="mcp-invocation-logs", pattern=_TABLE_NAME)
     dynamodb_endpoint_url: str = ""
-    invocation_days: int = Field(default=30, ge=1)
     milvus_uri: str = ""
     admin_key: str = Field(default="", repr=False)
     allowed_hosts: tuple[str, ...] = ()
@@ -75,6 +74,9 @@ class Settings(BaseSettings):
     l1_policy: Literal["s3fifo", "lru"] = "s3fifo"
     l1_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
     tail_interval_s: float = Field(default=0.15, gt=0, le=0.4)
+    versions_kept_max: int = Field(default=50, ge=1)
+    invocation_keep_days: float = Field(default=30.0, gt=0)
+    blob_keep_h: float = Field(default=24.0, ge=1)
     log_keep_rows: int = Field(default=100_000, ge=1000)
     ring_events_max: int = Field(default=16_384, ge=16)
     upload_bytes_max: int = Field(default=32 * 1024 * 1024, ge=1024)

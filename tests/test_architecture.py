@@ -44,6 +44,7 @@ TASK_OWNERS = (
     "services/search/",
     "services/skills/watcher.py",
     "services/storage/invocations.py",
+    "services/storage/retention.py",
     "gateway/server.py",
     "gateway/wiring.py",
     "gateway/mcp/push.py",

@@ -31,7 +31,7 @@ def _with_folders(command: Callable[..., None]) -> Callable[..., None]:
 @_with_folders
 def serve(**options: Any) -> None:
     """Serve MCP, REST, WebSocket RPC, SSE and the dashboard."""
-    settings = _settings(options)
+    settings = read_settings(options)
     try:
         listener = bind(settings.host, settings.port)
     except OSError as error:
@@ -45,10 +45,10 @@ def serve(**options: Any) -> None:
 @_with_folders
 def stdio(**options: Any) -> None:
     """Speak MCP on stdin and stdout, for clients that start their servers."""
-    _run(serve_stdio(_settings(options)))
+    _run(serve_stdio(read_settings(options)))
 
 
-def _settings(options: dict[str, Any]) -> Settings:
+def read_settings(options: dict[str, Any]) -> Settings:
     try:
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 from typing import Literal
 
 import click
-from pydantic import ValidationError
 
+from gateway.commands.service import read_settings
 from gateway.wiring import open_storage, prepare_storage
 from services.failures import ServiceError
 from services.settings import Settings
@@ -55,7 +55,4 @@ def _say(text: str) -> None:
 
 
 def _settings(backend: Backend) -> Settings:
-    try:
-        return Settings(storage_backend=backend)
-    except ValidationError as error:
-        raise click.ClickException(f"the settings are not valid: {error}") from error
+    return read_settings({"storage_backend": backend})

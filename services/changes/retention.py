@@ -5,6 +5,7 @@ gets is not the one after its own (`ChangeFeed` reads the catalog anew, streams 
 """
 
 import asyncio
+from typing import Self
 
 import structlog
 
@@ -29,8 +30,9 @@ class LogRetention:
         self._look_s = look_s
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    def start(self) -> Self:
         self._task = asyncio.create_task(self._run(), name="log retention")
+        return self
 
     async def close(self) -> None:
         if self._task is not None:

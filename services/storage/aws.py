@@ -56,7 +56,7 @@ class AwsPlace(NamedTuple):
     skills_table: str
     invocations_table: str
     skills_prefix: str
-    invocation_days: int
+    invocation_days: float
     s3_endpoint: str = ""
     dynamodb_endpoint: str = ""
 

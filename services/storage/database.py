@@ -5,17 +5,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Table, select
+import structlog
+from sqlalchemy import ColumnElement, Table, inspect, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.failures import Unavailable
 from services.storage import schema
+from services.storage.migrations import steps_from
 from services.storage.plan import GENESIS, NAMESPACE, Row, WritePlan
 
 Answer = TypeVar("Answer")
 PlanFor = Callable[[AsyncConnection], Awaitable[tuple[WritePlan, Answer]]]
 """Reads through the connection, which is one snapshot, and answers what to commit and what to return
 then. It may be called several times for one write, and its plan dropped."""
+
+log = structlog.get_logger(__name__)
 
 # Keys in one query: below every SQLite build's limit on bound parameters.
 KEYS_MAX = 500
@@ -29,8 +33,13 @@ class Database(Protocol):
     shared: bool
     """True when replicas on several machines may use it, which then share no disk."""
 
-    async def prepare(self) -> str:
-        """Makes what is missing and answers the log's epoch."""
+    async def prepare(self, migrate: bool = False) -> str:
+        """Makes what is missing and answers the log's epoch. An older schema is brought up when the database
+        is one machine's own, or when `migrate` says so; else it is `Unavailable`, as a newer one is."""
+        ...
+
+    async def found_schema(self) -> int | None:
+        """The number of the schema that is there, None where there are no tables; changes nothing."""
         ...
 
     def insert(self, table: Table) -> Any:
@@ -62,12 +71,21 @@ class Database(Protocol):
     async def close(self) -> None: ...
 
 
-async def prepare_tables(connection: AsyncConnection, insert: Callable[[Table], Any]) -> str:
+async def found_schema(connection: AsyncConnection) -> int | None:
+    if not await connection.run_sync(lambda sync: inspect(sync).has_table(schema.deployment.name)):
+        return None
+    return await connection.scalar(select(schema.deployment.c.schema_version))
+
+
+async def prepare_tables(connection: AsyncConnection, insert: Callable[[Table], Any], migrate: bool) -> str:
     """Makes what is missing and answers the epoch; a second replica finds all of it.
 
-    For a transaction that no other replica's call overlaps. Raises `Unavailable` for a database
-    of another schema, whose transaction must then not be committed.
+    For a transaction that no other replica's call overlaps. Raises `Unavailable`, with nothing changed,
+    for a database of a newer schema, and for one of an older schema unless `migrate`.
     """
+    found = await found_schema(connection)
+    if found is not None and found != schema.SCHEMA_VERSION:
+        await _bring_up(connection, found, migrate)
     await connection.run_sync(schema.metadata.create_all)
     table = schema.deployment
     await connection.execute(
@@ -78,10 +96,25 @@ async def prepare_tables(connection: AsyncConnection, insert: Callable[[Table], 
     await connection.execute(
         insert(schema.change_head).values(ns=NAMESPACE, seq=0, hash=GENESIS).on_conflict_do_nothing()
     )
-    found = (await connection.execute(select(table))).one()
-    if found.schema_version != schema.SCHEMA_VERSION:
-        raise Unavailable(f"the database has schema {found.schema_version}, this version needs {schema.SCHEMA_VERSION}")
-    return str(found.epoch)
+    return str((await connection.execute(select(table.c.epoch))).scalar_one())
+
+
+async def _bring_up(connection: AsyncConnection, found: int, migrate: bool) -> None:
+    if found > schema.SCHEMA_VERSION:
+        raise Unavailable(
+            f"the database has schema {found} of a newer Skillwire, and this one knows {schema.SCHEMA_VERSION}: "
+            "start the newer one, or restore a backup from before it",
+            code="newer_schema",
+        )
+    if not migrate:
+        raise Unavailable(
+            f"the database has schema {found}, this version needs {schema.SCHEMA_VERSION}: run `skillwire migrate`",
+            code="older_schema",
+        )
+    for step in steps_from(found):
+        await connection.run_sync(step.apply)
+        log.info("the database was migrated", schema=step.to, summary=step.summary)
+    await connection.execute(update(schema.deployment).values(schema_version=schema.SCHEMA_VERSION))
 
 
 def counted(invocations: Sequence[Row]) -> list[Row]:

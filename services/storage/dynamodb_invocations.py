@@ -34,7 +34,7 @@ _DAY_S = 24 * 3600
 class Invocations:
     """The part of `DynamoStore` for what was called; shares its reads, and has nothing to close."""
 
-    def __init__(self, reads: Reads, days: int) -> None:
+    def __init__(self, reads: Reads, days: float) -> None:
         self._reads = reads
         self._days = days
         # Of this replica's batches one at a time: they add to the same counters, and would only be in each other's way.
@@ -86,7 +86,7 @@ class Invocations:
             "status": "success" if invocation.ok else "error",
             "error_message": invocation.code or None,
             "request_params": invocation.arguments,
-            "expires_at": _now_s() + self._days * _DAY_S,
+            "expires_at": _now_s() + int(self._days * _DAY_S),
         })  # fmt: skip
         del item["session"], item["arguments"]
         condition = "attribute_not_exists(skill_id)"

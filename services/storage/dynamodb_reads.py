@@ -14,9 +14,8 @@ from services.failures import NotFound, Unavailable
 from services.models import Change, Skill, Version
 from services.storage.aws import Answer, AwsPlace, Service, together
 from services.storage.dynamodb_items import PARTS_MAX, Item, to_item, to_row, unpack
-from services.storage.dynamodb_tables import HEAD_KEY, Tables
+from services.storage.dynamodb_tables import HEAD_KEY, TABLES_VERSION, Tables
 from services.storage.plan import NAMESPACE, LogEnd, Stream, read_change
-from services.storage.schema import SCHEMA_VERSION
 
 # What DynamoDB takes in one request.
 _GET_MAX = 100
@@ -51,8 +50,8 @@ class Reads:
         item = await self.get(self.tables.changes, HEAD_KEY)
         if item is None:
             raise Unavailable("the change log has no end: run `skillwire init-storage`")
-        if item["schema"] != SCHEMA_VERSION:
-            raise Unavailable(f"the tables have schema {item['schema']}, this version needs {SCHEMA_VERSION}")
+        if item["schema"] != TABLES_VERSION:
+            raise Unavailable(f"the tables have schema {item['schema']}, this version needs {TABLES_VERSION}")
         return Head(item["epoch"], LogEnd(item["end"], item["hash"]))
 
     async def get(self, table: str, key: Item) -> dict[str, Any] | None:

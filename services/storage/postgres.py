@@ -34,13 +34,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services import metrics
 from services.failures import Unavailable
-from services.storage.database import Answer, PlanFor, prepare_tables
+from services.storage.database import Answer, PlanFor, found_schema, prepare_tables
 from services.storage.plan import NAMESPACE, Row, WritePlan
 from services.storage.schema import storable
 
 TAIL_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 5.0
+# A step may read and write whole tables.
+MIGRATE_TIMEOUT_S = 600.0
 TRIES_MAX = 50
 # Five connections a replica: ten replicas take half of what a server allows by default.
 _TAILS, _READS, _WRITES = 1, 2, 2
@@ -75,6 +77,7 @@ class PostgresDatabase:
     def __init__(self, url: URL) -> None:
         # Without SQLAlchemy's own reading of it: asyncpg knows all of libpq's parameters, such as sslmode.
         dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._dsn = dsn
         self._tails = _engine(dsn, "AUTOCOMMIT", _TAILS, TAIL_TIMEOUT_S)
         self._reads = _engine(dsn, "REPEATABLE READ", _READS, READ_TIMEOUT_S)
         self._writes = _engine(dsn, "AUTOCOMMIT", _WRITES, WRITE_TIMEOUT_S)
@@ -82,19 +85,25 @@ class PostgresDatabase:
         # Of this replica's writes one at a time: they would only lose races against each other.
         self._writer = asyncio.Lock()
 
-    async def prepare(self) -> str:
+    async def prepare(self, migrate: bool = False) -> str:
+        timeout_s = MIGRATE_TIMEOUT_S if migrate else WRITE_TIMEOUT_S
+        engine = _engine(self._dsn, "READ COMMITTED", 1, timeout_s)
         with _answering():
             try:
-                async with asyncio.timeout(WRITE_TIMEOUT_S), self._writes.connect() as connection:
-                    connection = await connection.execution_options(isolation_level="READ COMMITTED")
-                    async with connection.begin():
-                        await connection.execute(text(self._statements["patience"]))
-                        await connection.execute(text(self._statements["one_at_a_time"]))
-                        epoch = await prepare_tables(connection, self.insert)
-                        await connection.exec_driver_sql(self._statements["install"])
-                        return epoch
+                async with asyncio.timeout(timeout_s), engine.begin() as connection:
+                    await connection.execute(text(self._statements["patience"]))
+                    await connection.execute(text(self._statements["one_at_a_time"]))
+                    epoch = await prepare_tables(connection, self.insert, migrate)
+                    await connection.exec_driver_sql(self._statements["install"])
+                    return epoch
             except ValueError as error:  # what it quotes of the URL may be the password
                 raise Unavailable(_BAD_URL) from error
+            finally:
+                await engine.dispose()
+
+    async def found_schema(self) -> int | None:
+        async with self.reading() as connection:
+            return await found_schema(connection)
 
     def insert(self, table: Table) -> Any:
         return postgres_insert(table)

@@ -15,6 +15,7 @@ from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, 
 from services.ports import CatalogSnapshot, InvocationQuery, Position
 from services.storage import adoption, calls, publishing, schema, upkeep
 from services.storage.database import KEYS_MAX, Answer, Database, PlanFor, replacing
+from services.storage.migrations import Migration, steps_from
 from services.storage.plan import NAMESPACE, WritePlan, change_id, in_epoch, ledger_row, read_change
 from services.storage.sqlite import SqliteDatabase
 
@@ -48,6 +49,19 @@ class SqlStore:
 
     async def close(self) -> None:
         await self.database.close()
+
+    @staticmethod
+    async def migrate(url: str, *, dry_run: bool) -> Migration:
+        """Brings the database to this version's schema, unless `dry_run`, and answers what that takes or
+        took. Raises `Unavailable`."""
+        database = _database(url)
+        try:
+            found = await database.found_schema()
+            if not dry_run:
+                await database.prepare(migrate=True)
+            return Migration(found, [] if found is None else steps_from(found))
+        finally:
+            await database.close()
 
     async def head(self) -> Position:
         async with self.database.tailing() as connection:

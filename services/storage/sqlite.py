@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.failures import Unavailable
 from services.storage import schema
-from services.storage.database import KEYS_MAX, Answer, PlanFor, counted, prepare_tables, replacing
+from services.storage.database import KEYS_MAX, Answer, PlanFor, counted, found_schema, prepare_tables, replacing
 from services.storage.plan import NAMESPACE, Row, WritePlan
 
 # How long a writer waits for another replica's write before it gives up.
@@ -36,9 +36,9 @@ class SqliteDatabase:
 
     def __init__(self, url: URL) -> None:
         """Makes the folder of the file. Raises `Unavailable`."""
-        folder = Path(str(url.database)).parent
+        self._path = Path(str(url.database))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Unavailable(f"the folder of the database cannot be made: {error}") from error
         async_url = url.set(drivername="sqlite+aiosqlite")
@@ -48,9 +48,15 @@ class SqliteDatabase:
         _begin_with(self.writes, "BEGIN IMMEDIATE")
         self._writer = asyncio.Lock()
 
-    async def prepare(self) -> str:
+    async def prepare(self, migrate: bool = False) -> str:  # noqa: ARG002  # the file is ours: always
         async with self.writing() as connection:
-            return await prepare_tables(connection, self.insert)
+            return await prepare_tables(connection, self.insert, migrate=True)
+
+    async def found_schema(self) -> int | None:
+        if not await asyncio.to_thread(self._path.exists):
+            return None  # connecting would make it
+        async with self.reading() as connection:
+            return await found_schema(connection)
 
     def insert(self, table: Table) -> Any:
         return sqlite_insert(table)

@@ -34,6 +34,7 @@ S3_RIGHTS = {
     "list_object_versions": {"s3:ListBucketVersions"},
     "get_bucket_versioning": {"s3:GetBucketVersioning"},
 }
+_OPERATION = re.compile(r"^(?:[a-z]+_)+(?:items?|objects?|objects_v2|versions|upload|part|versioning)$|^query$|^scan$")
 # A transaction needs the right to each thing it does.
 TRANSACTION = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"}
 
@@ -51,12 +52,7 @@ def operations() -> set[str]:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                names.update(
-                    re.findall(
-                        r"^(?:[a-z]+_)+(?:item|items|object|objects|objects_v2|versions|upload|part|versioning)$|^query$|^scan$",
-                        node.value,
-                    )
-                )
+                names.update(_OPERATION.findall(node.value))
     return names
 
 

@@ -96,8 +96,8 @@ def test_a_removed_skill_is_as_one_that_never_was() -> None:
     view = view_of(*named("a", "b", "c"))
     gone = structs.replace(skill("b", "d"), status="removed", active=None)
     for _ in range(2):
-        view.apply([change(gone, 8)])
+        view.apply([change(8, gone)])
         assert ids(view.page(everyone, limit=9)[0]) == ["main/a", "main/c"]
         assert (view.find("main/b"), len(view), view.revision) == (None, 2, 8)
-    view.apply([change(skill("b", "d"), 9)])
+    view.apply([change(9, skill("b", "d"))])
     assert ids(view.page(everyone, limit=9)[0]) == ["main/a", "main/b", "main/c"]
