@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -63,7 +63,10 @@ from services.storage.sql import SqlStore
 if TYPE_CHECKING:
     from services.storage.aws import AwsPlace
     from services.storage.blobs_s3 import S3Blobs
+    from services.storage.dynamodb import DynamoStore
+    from services.storage.readable_s3 import ReadableCopies
 
+T = TypeVar("T", bound="SqlStore | DynamoStore")
 CLOSE_TIMEOUT_S = 5.0
 
 log = structlog.get_logger(__name__)
@@ -82,7 +85,8 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         sandbox = Sandbox()
         probing = asyncio.create_task(sandbox.probe(), name="probe the sandbox")
         stack.push_async_callback(_ended, probing)
-        store, incidents, blobs = await open_storage(settings, stack)
+        storage = await open_storage(settings, stack)
+        store, blobs = storage.store, storage.blobs
         second, redis_url = await _second_tier(settings, stack, notices)
         position_file = PositionFile(settings.data_dir / "position.json")
         snapshot = await snapshot_at_start(store, position_file.read())
@@ -100,11 +104,12 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
         _closing(stack, "notifier", notifier.close)
         similar = SimilarPatterns(store, embedder)
-        firewall = ErrorFirewall(incidents, similar, view.find, _announcer(notifier))
+        firewall = ErrorFirewall(storage.incidents, similar, view.find, _announcer(notifier))
         _closing(stack, "error firewall", firewall.close)
         followers: tuple[ChangeSink, ...] = (view, tools, tool_lists, horizon, search, firewall, *sinks, notifier)
         for follower in followers:
             feed.follow(follower)
+        _open_copies(storage, replica_id, stack, feed)
         await search.start(snapshot.skills, snapshot.position.seq)
         await firewall.start()
 
@@ -210,6 +215,8 @@ class Storage(NamedTuple):
     store: MetadataStore
     incidents: IncidentStore
     blobs: "LocalBlobs | TableBlobs | S3Blobs"
+    copies: "Callable[[str], ReadableCopies] | None" = None
+    """For a replica's id, what writes copies for people that nothing reads back."""
 
 
 async def open_storage(settings: Settings, stack: AsyncExitStack) -> Storage:
@@ -219,8 +226,7 @@ async def open_storage(settings: Settings, stack: AsyncExitStack) -> Storage:
 
 async def _open_local(settings: Settings, stack: AsyncExitStack) -> Storage:
     """A database, and files in the data folder or rows where replicas need not share a folder."""
-    store = await SqlStore.open(settings.resolved_database_url)
-    _closing(stack, "store", store.close)
+    store = _kept_store(stack, await SqlStore.open(settings.resolved_database_url))
     blobs = TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
     _closing(stack, "blobs", blobs.close)
     return Storage(store, SqlIncidents(store), blobs)
@@ -231,12 +237,27 @@ async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
         from services.storage.blobs_s3 import S3Blobs  # noqa: PLC0415  # an extra
         from services.storage.dynamodb import DynamoStore  # noqa: PLC0415  # the same
         from services.storage.dynamodb_incidents import DynamoIncidents  # noqa: PLC0415  # the same
+        from services.storage.readable_s3 import ReadableCopies  # noqa: PLC0415  # the same
     place = aws_place(settings)
-    store = await DynamoStore.open(place)
-    _closing(stack, "store", store.close)
+    # Blobs first: nothing that the store does at its end needs them.
     blobs = await S3Blobs.open(place)
-    _closing(stack, "blobs", blobs.close)
-    return Storage(store, DynamoIncidents(store), blobs)
+    stack.push_async_callback(blobs.close)
+    store = _kept_store(stack, await DynamoStore.open(place))
+    copies = partial(ReadableCopies, blobs, store, place.skills_prefix)
+    return Storage(store, DynamoIncidents(store), blobs, copies)
+
+
+def _open_copies(storage: Storage, replica_id: str, stack: AsyncExitStack, feed: ChangeFeed) -> None:
+    if storage.copies is not None:
+        copies = storage.copies(replica_id)
+        feed.follow(copies)
+        copies.start()
+        _closing(stack, "readable copies", copies.close)
+
+
+def _kept_store(stack: AsyncExitStack, store: T) -> T:
+    _closing(stack, "store", store.close)
+    return store
 
 
 async def prepare_storage(settings: Settings) -> list[str]:

@@ -60,6 +60,8 @@ cache_l1_entries = _gauge("cache_l1_entries", "Entries held by the memory tier."
 
 write_races_lost = _counter("write_races_lost_total", "Writes planned anew: another replica wrote first.")
 aws_failures = _counter("aws_failures_total", "Calls to AWS that did not succeed, each try.", "service", "outcome")
+copies_failures = _counter("copies_failures_total", "Readable copies in S3 that were not written, each try.")
+copies_forgotten = _counter("copies_forgotten_total", "Changes of readable copies dropped: all are looked through.")
 appends_refused = _counter("appends_refused_total", "Writes refused because too many wait for the change log.")
 publishes = _counter("publishes_total", "Packages given to the catalog, by outcome.", "outcome")
 scan_seconds = _histogram("scan_seconds", "Time of one scan of a watched folder.")
