@@ -98,7 +98,10 @@ class S3Blobs:
             answer = await self._send("delete_objects", None, Delete={"Objects": going, "Quiet": True})
             if answer.get("Errors"):
                 raise Unavailable(f"a blob could not be removed: {answer['Errors'][0]['Code']}")
-        return Swept(len(unused), sum(some[0]["Size"] for some in unused.values()))
+        # What somebody has put again meanwhile has a version that was not listed, and stays.
+        stayed = {version["Key"] async for version in self.listed(BLOBS_PREFIX)} if versions else set()
+        gone = [some for key, some in unused.items() if key not in stayed]
+        return Swept(len(gone), sum(some[0]["Size"] for some in gone))
 
     async def _put_or_touch(self, blob: tuple[str, bytes]) -> None:
         sha256, value = blob

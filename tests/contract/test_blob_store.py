@@ -131,8 +131,7 @@ class ObjectsKeeper:
         return float(answer["LastModified"].timestamp())
 
     async def set_touched_at(self, sha256: str, at: float) -> None:
-        older_s = await self.touched_at(sha256) - at
-        await asyncio.to_thread(self._server.backdate, self._place.bucket, key_of(sha256), older_s)
+        await asyncio.to_thread(self._server.backdate, self._place.bucket, key_of(sha256), at)
 
     async def overwrite(self, sha256: str, value: bytes) -> None:
         await self._opened[0].s3.call("put_object", Bucket=self._place.bucket, Key=key_of(sha256), Body=value)

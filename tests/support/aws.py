@@ -28,17 +28,18 @@ class AwsServer:
         )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
+        self._client = httpx2.Client(timeout=10)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def backdate(self, bucket: str, key: str, seconds: float) -> None:
-        """Makes an object that much older."""
-        query = f"bucket={bucket}&key={key}&seconds={seconds}"
-        assert httpx2.post(f"{self.url}/backdate?{query}").is_success
+    def backdate(self, bucket: str, key: str, at: float) -> None:
+        """Sets when an object was written last, in seconds since 1970."""
+        assert self._client.post(f"{self.url}/backdate?bucket={bucket}&key={key}&at={at}").is_success
 
     def stop(self) -> None:
+        self._client.close()
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(10)
         assert self._process.stdout is not None

@@ -10,7 +10,7 @@ it gets wrong for us is put right here:
   is written instead; a copy is then not needed.
 * The limit of 4 MB a transaction is not checked.
 
-`POST /backdate?bucket=&key=&seconds=` makes an object older, which S3 itself has no call for.
+`POST /backdate?bucket=&key=&at=` sets when an object was written last, which S3 itself has no call for.
 """
 
 import os
@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -111,7 +111,7 @@ class OneAtATime:
 
     def _backdate(self, query: dict[str, list[str]], start_response: Callable[..., Any]) -> Iterable[bytes]:
         key = s3_backends[_ACCOUNT]["aws"].buckets[query["bucket"][0]].keys[query["key"][0]]
-        key.last_modified -= timedelta(seconds=float(query["seconds"][0]))
+        key.last_modified = datetime.fromtimestamp(float(query["at"][0]), UTC).replace(tzinfo=key.last_modified.tzinfo)
         start_response("200 OK", [("Content-Length", "0")])
         return [b""]
 
