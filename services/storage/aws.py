@@ -10,11 +10,13 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import botocore.exceptions
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
 from services import metrics
@@ -170,12 +172,18 @@ async def open_service(stack: AsyncExitStack, name: str, place: AwsPlace) -> Ser
         **({"s3": {"addressing_style": "path"}} if name == "s3" and endpoint else {}),
     )
     try:
-        client = get_session().create_client(
-            name, region_name=place.region, endpoint_url=endpoint or None, config=config
-        )
+        session = get_session()
+        session.register_component("data_loader", _descriptions())
+        client = session.create_client(name, region_name=place.region, endpoint_url=endpoint or None, config=config)
         return Service({"s3": "S3", "dynamodb": "DynamoDB"}[name], await stack.enter_async_context(client))
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise Unavailable(f"AWS cannot be used: {error}") from error
+
+
+@cache
+def _descriptions() -> Any:
+    """The SDK's descriptions of services, which take it 150 ms of computing to read: once a process is enough."""
+    return create_loader()
 
 
 async def together(function: Callable[[T], Awaitable[R]], items: Iterable[T], at_once: int = AT_ONCE) -> list[R]:

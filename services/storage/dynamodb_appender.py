@@ -35,7 +35,8 @@ from services.storage.dynamodb_reads import Head, Reads, Torn
 from services.storage.dynamodb_tables import HEAD_KEY
 from services.storage.plan import NAMESPACE, WritePlan
 
-WRITE_TIMEOUT_S = 5.0
+# Of one write in the line, which may be long when others write as well.
+WRITE_TIMEOUT_S = 10.0
 TRIES_MAX = 50
 QUEUE_MAX = 1000
 # Writes in one transaction, and what DynamoDB takes in one: 100 items, 4 MB.

@@ -29,7 +29,7 @@ async def kill_publishers(data_dir: Path, url: str, rounds: int) -> int:
     try:
         for round_ in range(rounds):
             publisher.stdin.write(b"\n")
-            async with asyncio.timeout(20 if is_place(url) else 5):
+            async with asyncio.timeout(60 if is_place(url) else 5):
                 child = int(await publisher.stdout.readline())
                 if round_ % 2:  # in the other rounds it is killed while it opens the store, as often as not
                     await published_once_more(data_dir)

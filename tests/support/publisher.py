@@ -18,10 +18,10 @@ from tests.support.stores import open_blobs, open_store
 
 
 async def published_once_more(data_dir: Path) -> None:
-    """Returns when the publisher has been answered again; at most 10 s."""
+    """Returns when the publisher has been answered again; at most 30 s."""
     acknowledged = data_dir / "acknowledged"
     before = acknowledged.stat().st_size if acknowledged.exists() else 0  # a glance
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not acknowledged.exists() or acknowledged.stat().st_size == before:  # noqa: ASYNC110  # the event is another process's
             await asyncio.sleep(0.002)
 
