@@ -28,6 +28,8 @@ R = TypeVar("R")
 
 CALL_TIMEOUT_S = 3.0
 TRIES_MAX = 3
+# How long S3 may send nothing within a call that is given more time, such as a list.
+S3_SILENCE_S = 20.0
 _CONNECT_TIMEOUT_S = 1.0
 _CONNECTIONS = 32
 # Requests of one operation under way at the same time: some connections stay for the others.
@@ -163,7 +165,7 @@ async def open_service(stack: AsyncExitStack, name: str, place: AwsPlace) -> Ser
     endpoint = place.s3_endpoint if name == "s3" else place.dynamodb_endpoint
     config = AioConfig(
         connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=CALL_TIMEOUT_S,
+        read_timeout=S3_SILENCE_S if name == "s3" else CALL_TIMEOUT_S,
         max_pool_connections=_CONNECTIONS,
         retries={"total_max_attempts": 1, "mode": "standard"},
         # Ours are SHA-256; the SDK's CRC would change how bodies are sent, which not every endpoint takes.

@@ -153,7 +153,7 @@ class S3Blobs:
         """Every version of every object below, as `ListObjectVersions` describes it: 1,000 a request."""
         following: dict[str, Any] = {}
         while True:
-            page = await self.s3.call("list_object_versions", Bucket=self.bucket, Prefix=prefix, **following)
+            page = await self._send("list_object_versions", None, Prefix=prefix, **following)
             for version in page.get("Versions", ()):
                 yield version
             if not page.get("IsTruncated"):

@@ -13,7 +13,7 @@ from tests.support.publisher import published_once_more
 from tests.support.stores import open_blobs, open_store
 
 # Between two looks on DynamoDB and S3: a look reads everything, and the emulator is slow.
-_ROUNDS_A_LOOK = 10
+_ROUNDS_A_LOOK = 6
 
 
 async def kill_publishers(data_dir: Path, url: str, rounds: int) -> int:
