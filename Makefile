@@ -84,8 +84,9 @@ dead-code: dev-set
 
 .PHONY: manifests
 manifests: dev-set
-	@echo "==> hadolint, kustomize, kubernetes-validate"
-	@$(BIN)/hadolint deploy/Containerfile
+	@echo "==> hadolint, compose, kustomize, kubernetes-validate"
+	@$(BIN)/hadolint deploy/*Containerfile
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@for folder in k8s/base k8s/overlays/*/; do \
 		$(BIN)/kubectl kustomize "$$folder" | $(BIN)/kubernetes-validate --strict --quiet -; \
 	done
@@ -103,9 +104,9 @@ frontend: node-set ## Check the frontend and that gateway/dashboard is its build
 .PHONY: lock
 lock: dev-set ## Lock the dependencies anew; ARGS=--upgrade moves them to their newest versions
 	@lock() { $(BIN)/uv --quiet pip compile "$$@" --universal --generate-hashes --no-annotate --no-header $(ARGS); }; \
-		lock pyproject.toml --extra postgres -o requirements.lock; \
-		lock pyproject.toml --group dev --extra milvus --extra postgres -c requirements.lock -o requirements-dev.lock; \
-		lock pyproject.toml --group dev --group bench --extra milvus --extra postgres -c requirements-dev.lock -o requirements-bench.lock; \
+		lock pyproject.toml --extra aws --extra postgres -o requirements.lock; \
+		lock pyproject.toml --group dev --extra aws --extra milvus --extra postgres -c requirements.lock -o requirements-dev.lock; \
+		lock pyproject.toml --group dev --group bench --extra aws --extra milvus --extra postgres -c requirements-dev.lock -o requirements-bench.lock; \
 		printf '%s\n' uv hatchling editables | lock - -c requirements-dev.lock -o bootstrap.lock
 	@npm --prefix frontend install --package-lock-only --ignore-scripts
 	@npm --prefix frontend ci

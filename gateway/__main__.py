@@ -26,6 +26,8 @@ _COMMANDS = {
     "watch": _Command("gateway.commands.live", "Print a running service's events as they happen."),
     "rpc": _Command("gateway.commands.live", "Call a command of a running service."),
     "validate": _Command("gateway.commands.validate", "Judge packages, with line numbers and hints."),
+    "init-storage": _Command("gateway.commands.storage", "Make the tables and the bucket of STORAGE_BACKEND=s3."),
+    "migrate-storage": _Command("gateway.commands.storage", "Copy the catalog from one storage backend to another."),
 }
 
 
@@ -39,7 +41,7 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[cmd_name]
-        command = getattr(import_module(module), attribute or cmd_name)
+        command = getattr(import_module(module), attribute or cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

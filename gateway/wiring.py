@@ -7,11 +7,12 @@ state first, who announces last.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -41,7 +42,7 @@ from services.execution.runner import Runner
 from services.execution.sandbox import Sandbox
 from services.failures import Unavailable
 from services.models import Skill
-from services.ports import ChangeSink, Embedder, MetadataStore, Swept, VectorIndex
+from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, Swept, VectorIndex
 from services.search.embed import UseEmbedder
 from services.search.hash_embed import HashEmbedder
 from services.search.memory_index import MemoryIndex
@@ -62,6 +63,13 @@ from services.storage.migrations import Migration
 from services.storage.retention import Kept, StorageRetention
 from services.storage.sql import SqlStore
 
+if TYPE_CHECKING:
+    from services.storage.aws import AwsPlace
+    from services.storage.blobs_s3 import S3Blobs
+    from services.storage.dynamodb import DynamoStore
+    from services.storage.readable_s3 import ReadableCopies
+
+T = TypeVar("T", bound="SqlStore | DynamoStore")
 CLOSE_TIMEOUT_S = 5.0
 # What the clients of a replica that this one replaces may have missed: minutes of a busy log, milliseconds to read.
 _REMEMBERED_ROWS = 1024
@@ -82,10 +90,8 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         sandbox = Sandbox()
         probing = asyncio.create_task(sandbox.probe(), name="probe the sandbox")
         stack.push_async_callback(_ended, probing)
-        store = await SqlStore.open(settings.resolved_database_url)
-        _closing(stack, "store", store.close)
-        blobs = _BLOB_STORES[settings.storage_backend](settings, store)
-        _closing(stack, "blobs", blobs.close)
+        storage = await open_storage(settings, stack)
+        store, blobs = storage.store, storage.blobs
         second, redis_url = await _second_tier(settings, stack, notices)
         position_file = PositionFile(settings.data_dir / "position.json")
         snapshot = await snapshot_at_start(store, position_file.read())
@@ -104,11 +110,12 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         _closing(stack, "notifier", notifier.close)
         notifier.remember(await store.tail(max(0, snapshot.position.seq - _REMEMBERED_ROWS), _REMEMBERED_ROWS))
         similar = SimilarPatterns(store, embedder)
-        firewall = ErrorFirewall(SqlIncidents(store), similar, view.find, _announcer(notifier))
+        firewall = ErrorFirewall(storage.incidents, similar, view.find, _announcer(notifier))
         _closing(stack, "error firewall", firewall.close)
         followers: tuple[ChangeSink, ...] = (view, tools, tool_lists, horizon, search, firewall, *sinks, notifier)
         for follower in followers:
             feed.follow(follower)
+        _open_copies(storage, replica_id, stack, feed)
         await search.start(snapshot.skills, snapshot.position.seq)
         await firewall.start()
 
@@ -121,7 +128,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         runner = Runner(pool, packages)
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
-        _open_hints(settings, redis_url, stack, store, feed)
+        _open_hints(settings, redis_url, stack, storage, feed)
         retention = LogRetention(store, replica_id, settings.log_keep_rows)
         _closing(stack, "retention", retention.start().close)
         position_file.start(feed)
@@ -176,17 +183,16 @@ def _kept(settings: Settings) -> Kept:
 
 async def migrate_database(settings: Settings, *, dry_run: bool) -> Migration:
     """For `skillwire migrate`. Raises `Unavailable`."""
+    if settings.storage_backend == "s3":
+        raise Unavailable("the tables on DynamoDB have had one schema only: there is nothing to migrate")
     return await SqlStore.migrate(settings.resolved_database_url, dry_run=dry_run)
 
 
 async def sweep_blobs(settings: Settings, older_than_s: float) -> Swept:
     """For `skillwire sweep`; replicas may run meanwhile. Raises `Unavailable`."""
     async with AsyncExitStack() as stack:
-        store = await SqlStore.open(settings.resolved_database_url)
-        stack.push_async_callback(store.close)
-        blobs = _BLOB_STORES[settings.storage_backend](settings, store)
-        stack.push_async_callback(blobs.close)
-        return await blobs.sweep(store.blobs_in_use, older_than_s)
+        storage = await open_storage(settings, stack)
+        return await storage.blobs.sweep(storage.store.blobs_in_use, older_than_s)
 
 
 def _open_cache(
@@ -218,12 +224,92 @@ def _announcer(notifier: UnifiedNotifier) -> Callable[[Incident, Skill], None]:
     return announce
 
 
-def _local_blobs(settings: Settings, store: SqlStore) -> LocalBlobs | TableBlobs:
-    """Files in the data folder, or rows of a database whose replicas need not share a folder."""
-    return TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
+class Storage(NamedTuple):
+    """The truth of a deployment, on one backend."""
+
+    store: MetadataStore
+    incidents: IncidentStore
+    blobs: "LocalBlobs | TableBlobs | S3Blobs"
+    copies: "Callable[[str], ReadableCopies] | None" = None
+    """For a replica's id, what writes copies for people that nothing reads back."""
+    notifies: bool = False
+    """True for a database that tells whoever listens of its commits."""
 
 
-_BLOB_STORES = {"local": _local_blobs}
+async def open_storage(settings: Settings, stack: AsyncExitStack) -> Storage:
+    """What `storage_backend` names, closed at the end of the stack. Raises `Unavailable`."""
+    return await _BACKENDS[settings.storage_backend](settings, stack)
+
+
+async def _open_local(settings: Settings, stack: AsyncExitStack) -> Storage:
+    """A database, and files in the data folder or rows where replicas need not share a folder."""
+    store = _kept_store(stack, await SqlStore.open(settings.resolved_database_url))
+    blobs = TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
+    _closing(stack, "blobs", blobs.close)
+    return Storage(store, SqlIncidents(store), blobs, notifies=store.database.shared)
+
+
+async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
+    with _aws_extra():
+        from services.storage.blobs_s3 import S3Blobs  # noqa: PLC0415  # an extra
+        from services.storage.dynamodb import DynamoStore  # noqa: PLC0415  # the same
+        from services.storage.dynamodb_incidents import DynamoIncidents  # noqa: PLC0415  # the same
+        from services.storage.readable_s3 import ReadableCopies  # noqa: PLC0415  # the same
+    place = aws_place(settings)
+    # Blobs first: nothing that the store does at its end needs them.
+    blobs = await S3Blobs.open(place)
+    stack.push_async_callback(blobs.close)
+    store = _kept_store(stack, await DynamoStore.open(place))
+    copies = partial(ReadableCopies, blobs, store, place.skills_prefix)
+    return Storage(store, DynamoIncidents(store), blobs, copies)
+
+
+def _open_copies(storage: Storage, replica_id: str, stack: AsyncExitStack, feed: ChangeFeed) -> None:
+    if storage.copies is not None:
+        copies = storage.copies(replica_id)
+        feed.follow(copies)
+        copies.start()
+        _closing(stack, "readable copies", copies.close)
+
+
+def _kept_store(stack: AsyncExitStack, store: T) -> T:
+    _closing(stack, "store", store.close)
+    return store
+
+
+async def prepare_storage(settings: Settings) -> list[str]:
+    """Makes the tables and the bucket of the backend `s3` where they are missing; answers what was made."""
+    with _aws_extra():
+        from services.storage.preparation import prepare  # noqa: PLC0415  # an extra
+    return await prepare(aws_place(settings))
+
+
+_BACKENDS = {"local": _open_local, "s3": _open_aws}
+
+
+def aws_place(settings: Settings) -> "AwsPlace":
+    with _aws_extra():
+        from services.storage.aws import AwsPlace  # noqa: PLC0415  # an extra
+    return AwsPlace(
+        region=settings.aws_region,
+        bucket=settings.s3_bucket,
+        skills_table=settings.dynamodb_skills_table,
+        invocations_table=settings.dynamodb_invocations_table,
+        skills_prefix=settings.s3_prefix,
+        invocation_days=settings.invocation_keep_days,
+        s3_endpoint=settings.s3_endpoint_url,
+        dynamodb_endpoint=settings.dynamodb_endpoint_url,
+    )
+
+
+@contextmanager
+def _aws_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("aiobotocore", "botocore"):
+            raise
+        raise Unavailable("STORAGE_BACKEND=s3 needs the extra `aws`: install skillwire[aws]") from error
 
 
 async def _second_tier(
@@ -249,14 +335,14 @@ async def _second_tier(
     return tier, url
 
 
-def _open_hints(settings: Settings, redis_url: str, stack: AsyncExitStack, store: SqlStore, feed: ChangeFeed) -> None:
+def _open_hints(settings: Settings, redis_url: str, stack: AsyncExitStack, storage: Storage, feed: ChangeFeed) -> None:
     """Of Redis and of the database, where there are any: whichever comes first."""
     if redis_url:
         hints = RedisHints(redis_url, feed.hinted)
         hints.start()
         _closing(stack, "hints", hints.close)
         feed.announce_with(hints)
-    if store.database.shared:  # SQLite notifies nobody
+    if storage.notifies:
         # Part of the extra that such a database has shown to be installed.
         from services.changes.postgres_hints import PostgresHints  # noqa: PLC0415
 

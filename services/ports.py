@@ -133,6 +133,11 @@ class MetadataStore(ChangeReader, Protocol):
         that was active when the skill was deleted, or a pinned one; answers how many."""
         ...
 
+    async def adopt(self, skill: Skill, versions: Sequence[Version]) -> Published:
+        """Takes over a skill of another deployment: adds these versions, ascending and after those that
+        are here, and makes the skill what it says. Raises `Conflict` for numbers that are taken."""
+        ...
+
     def blobs_in_use(self) -> AsyncIterator[str]:
         """Every sha256 that a stored version names, in no order, possibly repeated. A version that is
         committed meanwhile may be missing."""

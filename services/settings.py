@@ -1,12 +1,39 @@
 """All settings, read once: `SKILLWIRE_*` in the environment, then `skillwire.toml`, then the defaults here."""
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+# Names that deployments on S3 and DynamoDB have in their environment already; ours go before them.
+KNOWN_NAMES = {
+    "STORAGE_BACKEND": "storage_backend",
+    "AWS_REGION": "aws_region",
+    "S3_SKILLS_BUCKET": "s3_bucket",
+    "S3_SKILLS_PREFIX": "s3_prefix",
+    "S3_ENDPOINT_URL": "s3_endpoint_url",
+    "DYNAMODB_SKILLS_TABLE": "dynamodb_skills_table",
+    "DYNAMODB_INVOCATION_LOGS_TABLE": "dynamodb_invocations_table",
+    "DYNAMODB_ENDPOINT_URL": "dynamodb_endpoint_url",
+    "INVOCATION_LOG_TTL_DAYS": "invocation_keep_days",
+}
+_TABLE_NAME = r"^[A-Za-z0-9_.-]{3,200}$"
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+class KnownNames(PydanticBaseSettingsSource):
+    """The settings that stand in the environment under a name of `KNOWN_NAMES`."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  # the base class's
+        name = next((name for name, setting in KNOWN_NAMES.items() if setting == field_name), "")
+        return os.environ.get(name) or None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = ((name, self.get_field_value(FieldInfo(), name)[0]) for name in self.settings_cls.model_fields)
+        return {name: value for name, value in found if value is not None}
 
 
 class Settings(BaseSettings):
@@ -28,7 +55,14 @@ class Settings(BaseSettings):
     owner: str = Field(default="main", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     database_url: str = ""
     redis_url: str = "embedded"
-    storage_backend: Literal["local"] = "local"
+    storage_backend: Literal["local", "s3"] = "local"
+    aws_region: str = "us-east-1"
+    s3_bucket: str = "mcp-skills-bucket"
+    s3_prefix: str = Field(default="skills/", pattern=r"^[A-Za-z0-9_.-][A-Za-z0-9_./-]{0,200}/$")
+    s3_endpoint_url: str = ""
+    dynamodb_skills_table: str = Field(default="mcp-skills", pattern=_TABLE_NAME)
+    dynamodb_invocations_table: str = Field(default="mcp-invocation-logs", pattern=_TABLE_NAME)
+    dynamodb_endpoint_url: str = ""
     milvus_uri: str = ""
     admin_key: str = Field(default="", repr=False)
     allowed_hosts: tuple[str, ...] = ()
@@ -52,6 +86,13 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = Field(default=8.0, gt=0)
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("s3_prefix")
+    @classmethod
+    def _not_ours(cls, value: str) -> str:
+        if value.startswith(("blobs/", "uploads/")):
+            raise ValueError("s3_prefix may not be below blobs/ or uploads/")
+        return value
 
     @field_validator("admin_key")
     @classmethod
@@ -78,4 +119,5 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the base class passes it by name
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        known_names = KnownNames(settings_cls)
+        return init_settings, env_settings, known_names, TomlConfigSettingsSource(settings_cls)

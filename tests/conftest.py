@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.aws import AwsServer, new_deployment, running_aws
 from tests.support.postgres import PostgresServer, new_database, running_server
 
 # The Milvus client's gRPC hooks into fork() and then takes the processes that other tests start down.
@@ -57,3 +58,24 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/store.db"
     return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[AwsServer]:
+    """One emulator for all tests; whoever stops one starts its own."""
+    with running_aws() as server:
+        yield server
+
+
+@pytest.fixture
+def aws_url(aws: AwsServer) -> str:
+    """An empty deployment on DynamoDB and S3."""
+    return new_deployment(aws.url)
+
+
+@pytest.fixture(params=["sqlite", "postgres", "dynamodb"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store, once of each kind; `tests.support.stores` opens it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.db"
+    return str(request.getfixturevalue("aws_url" if request.param == "dynamodb" else "postgres_url"))

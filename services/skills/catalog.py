@@ -22,8 +22,8 @@ from services.skills.package import Package
 from services.skills.view import CatalogView
 
 # One transaction holds at most this many versions, so that an import never keeps other writers
-# waiting for long; DynamoDB's limit on a transaction is of the same order.
-BATCH_MAX = 25
+# waiting for long. One of DynamoDB takes 100 items: 5 for each version, and 10 for all.
+BATCH_MAX = 18
 
 
 class Catalog:

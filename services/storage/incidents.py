@@ -8,15 +8,12 @@ from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.errors.nouns import Incident, IncidentQuery, KnownIncidents, Level, Solution
-from services.failures import Conflict, NotFound
+from services.failures import NotFound
 from services.models import Visibility
-from services.storage import schema
+from services.storage import incident_rules, schema
 from services.storage.plan import WritePlan
 from services.storage.publishing import open_plan
 from services.storage.sql import SqlStore
-
-SOLUTIONS_MAX = 50
-TOPIC = "solutions"
 
 
 class SqlIncidents:
@@ -88,11 +85,7 @@ class SqlIncidents:
             count = await connection.scalar(
                 select(func.count()).select_from(table).where(table.c.incident == incident.id)
             )
-            if count is not None and count >= SOLUTIONS_MAX:
-                raise Conflict(f"this incident has {count} solutions already", code="too_many_solutions")
-            plan.solutions.append(msgspec.structs.asdict(solution))
-            data = {"solution": solution.id, "text": solution.text, "by": solution.author}
-            return plan, _append(plan, "solution.added", incident, owner, visibility, data)
+            return plan, incident_rules.add_solution(plan, incident, count or 0, solution, owner, visibility)
 
         return await self._store.commit(planned)
 
@@ -111,26 +104,10 @@ class SqlIncidents:
     ) -> tuple[Incident, int]:
         async def planned(connection: AsyncConnection) -> tuple[WritePlan, tuple[Incident, int]]:
             plan = await open_plan(connection, self._store.epoch, {owner})
-            incident = msgspec.structs.replace(await _incident(connection, incident_id), level=level)
-            plan.levels[incident_id] = level
-            data = {"level": level, "by": by}
-            return plan, (incident, _append(plan, "incident.marked", incident, owner, visibility, data))
+            incident = await _incident(connection, incident_id)
+            return plan, incident_rules.mark(plan, incident, level, by, owner, visibility)
 
         return await self._store.commit(planned)
-
-
-def _append(
-    plan: WritePlan, kind: str, incident: Incident, owner: str, visibility: Visibility, data: dict[str, Any]
-) -> int:
-    about = {"incident": incident.id, "class": incident.error_class, "tool": incident.tool}
-    return plan.append(
-        topic=TOPIC,
-        kind=kind,
-        dep=f"incident:{incident.id}",
-        owner=owner,
-        visibility=visibility,
-        data={**about, "skill": incident.skill, "pattern": incident.pattern, **data},
-    )
 
 
 async def _incident(connection: AsyncConnection, incident_id: str) -> Incident:

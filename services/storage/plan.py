@@ -8,6 +8,7 @@ auto-increment column would not give that on PostgreSQL (a transaction may take 
 after 2). `docs/decisions/0009-plan-and-compare-and-set.md` says why writes are made so.
 """
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -62,11 +63,20 @@ class WritePlan:
         self.streams: dict[Stream, str] = {}
         self.versions: list[Row] = []
         self.skills: dict[str, Row] = {}
+        self.states: dict[str, Skill] = {}
         self.ledger: dict[tuple[str, str], Row] = {}
         self.pruned: list[tuple[str, int]] = []
         self.removed: list[str] = []
         self.solutions: list[Row] = []
         self.levels: dict[str, str] = {}
+
+    def fork(self) -> "WritePlan":
+        """A plan that goes on from this one, for a write that may turn out to be refused: this one stays as it is."""
+        twin = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, list | dict):
+                setattr(twin, name, value.copy())
+        return twin
 
     @property
     def next_seq(self) -> int:
@@ -123,6 +133,7 @@ class WritePlan:
 
     def put_skill(self, skill: Skill) -> None:
         """The skill as it will be; a later call for the same one replaces it."""
+        self.states[skill.id] = skill
         self.skills[skill.id] = {
             "id": skill.id,
             "owner": skill.owner,

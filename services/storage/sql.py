@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.failures import NotFound, Unavailable
 from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version
 from services.ports import CatalogSnapshot, InvocationQuery, Position
-from services.storage import calls, publishing, schema, upkeep
+from services.storage import adoption, calls, publishing, schema, upkeep
 from services.storage.database import KEYS_MAX, Answer, Database, PlanFor, replacing
 from services.storage.migrations import Migration, steps_from
 from services.storage.plan import NAMESPACE, WritePlan, change_id, in_epoch, ledger_row, read_change
@@ -168,6 +168,13 @@ class SqlStore:
             numbers = (await connection.scalars(all_of_it)).all()
             newest = await publishing.read_version(connection, skill_id, numbers[0])
             return plan, upkeep.prune(plan, skill, numbers, newest, keep)
+
+        return await self.database.commit(planned)
+
+    async def adopt(self, skill: Skill, versions: Sequence[Version]) -> Published:
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
+            plan, skills = await publishing.read_for_write(connection, self.epoch, {skill.id})
+            return plan, adoption.adopt(plan, skills.get(skill.id), skill, versions)
 
         return await self.database.commit(planned)
 

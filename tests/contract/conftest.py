@@ -5,21 +5,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from services.ports import MetadataStore
-from services.storage.sql import SqlStore
+from tests.support.stores import AnyStore, open_store
 
 Reopen = Callable[[], Awaitable[MetadataStore]]
 
 
 @pytest.fixture
-async def reopen(database_url: str) -> AsyncIterator[Reopen]:
+async def reopen(store_url: str) -> AsyncIterator[Reopen]:
     """Opens the database once more; every store that was opened is closed after the test."""
-    opened: list[SqlStore] = []
+    opened: list[AnyStore] = []
 
-    async def open_store() -> MetadataStore:
-        opened.append(await SqlStore.open(database_url))
+    async def opening() -> MetadataStore:
+        opened.append(await open_store(store_url))
         return opened[-1]
 
-    yield open_store
+    yield opening
     for store in opened:
         await store.close()
 

@@ -16,8 +16,10 @@ from services.failures import NotFound, Unavailable
 from services.ports import Swept
 from services.storage import schema
 from services.storage.blobs_local import LocalBlobs
+from services.storage.blobs_s3 import S3Blobs, key_of
 from services.storage.blobs_table import TableBlobs
 from services.storage.sql import SqlStore
+from tests.support.aws import AwsServer, place_of
 from tests.support.chaos import small_disk
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +31,7 @@ def named(*values: bytes) -> dict[str, bytes]:
     return {hashlib.sha256(value).hexdigest(): value for value in values}
 
 
-Store = LocalBlobs | TableBlobs
+Store = LocalBlobs | TableBlobs | S3Blobs
 
 
 class Keeper(Protocol):
@@ -110,18 +112,49 @@ class RowsKeeper:
             await connection.execute(update(schema.blobs).where(schema.blobs.c.sha256 == sha256).values(**values))
 
 
+class ObjectsKeeper:
+    def __init__(self, server: AwsServer, url: str) -> None:
+        self._server = server
+        self._place = place_of(url)
+        self._opened: list[S3Blobs] = []
+
+    async def open(self) -> Store:
+        self._opened.append(await S3Blobs.open(self._place))
+        return self._opened[-1]
+
+    async def names(self) -> set[str]:
+        found = [version async for version in self._opened[0].listed("")]
+        return {version["Key"].rpartition("/")[2] for version in found if version["IsLatest"]}
+
+    async def touched_at(self, sha256: str) -> float:
+        answer = await self._opened[0].s3.call("head_object", Bucket=self._place.bucket, Key=key_of(sha256))
+        return float(answer["LastModified"].timestamp())
+
+    async def set_touched_at(self, sha256: str, at: float) -> None:
+        await asyncio.to_thread(self._server.backdate, self._place.bucket, key_of(sha256), at)
+
+    async def overwrite(self, sha256: str, value: bytes) -> None:
+        await self._opened[0].s3.call("put_object", Bucket=self._place.bucket, Key=key_of(sha256), Body=value)
+
+    async def close(self) -> None:
+        for blobs in self._opened:
+            await blobs.close()
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "blobs"
 
 
-@pytest.fixture(params=["files", "sqlite", "postgres"])
+@pytest.fixture(params=["files", "sqlite", "postgres", "s3"])
 async def keeper(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> AsyncIterator[Keeper]:
     keeper: Keeper
     if request.param == "files":
         keeper = FilesKeeper(root)
     elif request.param == "sqlite":
         keeper = RowsKeeper(f"sqlite:///{tmp_path}/store.db")
+    elif request.param == "s3":
+        keeper = ObjectsKeeper(request.getfixturevalue("aws"), request.getfixturevalue("aws_url"))
     else:
         keeper = RowsKeeper(request.getfixturevalue("postgres_url"))
     yield keeper

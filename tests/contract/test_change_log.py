@@ -5,22 +5,22 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.storage.sql import SqlStore
 from tests.support.drafts import assert_linked, draft
+from tests.support.stores import AnyStore, open_store
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def pair(database_url: str) -> AsyncIterator[tuple[SqlStore, SqlStore]]:
-    first, second = await SqlStore.open(database_url), await SqlStore.open(database_url)
+async def pair(store_url: str) -> AsyncIterator[tuple[AnyStore, AnyStore]]:
+    first, second = await open_store(store_url), await open_store(store_url)
     yield first, second
     await first.close()
     await second.close()
 
 
 async def test_of_those_who_fence_one_epoch_one_does_it_and_all_are_told_the_same(
-    pair: tuple[SqlStore, SqlStore],
+    pair: tuple[AnyStore, AnyStore],
 ) -> None:
     await pair[0].publish([draft()])
     before = await pair[0].head()
@@ -33,7 +33,7 @@ async def test_of_those_who_fence_one_epoch_one_does_it_and_all_are_told_the_sam
     assert [await store.head() for store in pair] == [fenced[0]] * 2
 
 
-async def test_the_whole_log_is_named_in_the_new_epoch_and_goes_on_in_it(pair: tuple[SqlStore, SqlStore]) -> None:
+async def test_the_whole_log_is_named_in_the_new_epoch_and_goes_on_in_it(pair: tuple[AnyStore, AnyStore]) -> None:
     for text in ("one", "two"):
         await pair[0].publish([draft(text=text)])
     fenced = await pair[0].fence((await pair[0].head()).epoch)
@@ -49,7 +49,7 @@ async def test_the_whole_log_is_named_in_the_new_epoch_and_goes_on_in_it(pair: t
 
 
 async def test_trimming_removes_the_oldest_rows_in_batches_and_never_one_that_is_kept(
-    pair: tuple[SqlStore, SqlStore],
+    pair: tuple[AnyStore, AnyStore],
 ) -> None:
     store = pair[0]
     assert await store.trim(1, 10) == 0

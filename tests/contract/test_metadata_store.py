@@ -255,7 +255,7 @@ async def write_something(store: MetadataStore, chance: random.Random) -> None:
             ])  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 async def test_a_snapshot_and_the_rows_after_it_make_the_next_snapshot(store: MetadataStore, seed: int) -> None:
     chance = random.Random(seed)
     snapshots = [await store.snapshot()]
@@ -382,7 +382,7 @@ async def test_reads_that_are_cancelled_take_no_connection_with_them(store: Meta
         attempt.cancel()
         await asyncio.wait([attempt], timeout=5)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):  # the emulator of DynamoDB answers a hundred requests a second
         tails = await asyncio.gather(*(store.tail(0, 1000) for _ in range(30)))
     assert {len(tail) for tail in tails} == {20}
 

@@ -13,7 +13,8 @@ from services.errors.solutions import ranked
 from services.failures import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from services.models import Skill
 from services.search.hash_embed import HashEmbedder
-from services.storage.incidents import SOLUTIONS_MAX, SqlIncidents
+from services.storage.incident_rules import SOLUTIONS_MAX
+from services.storage.incidents import SqlIncidents
 from services.storage.sql import SqlStore
 from tests.support.drafts import assert_chained, draft, sha256
 from tests.support.firewall import TroubledIncidents, fail, running, tool

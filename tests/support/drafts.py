@@ -2,14 +2,20 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import select
 
 from services.models import Change, Draft, FileEntry, Grade, Invocation, ToolSpec, Visibility
 from services.storage import schema
-from services.storage.plan import GENESIS, change_id
+from services.storage.dynamodb import DynamoStore
+from services.storage.dynamodb_items import to_row
+from services.storage.plan import GENESIS, NAMESPACE, LogEnd, Stream, change_id
 from services.storage.sql import SqlStore
+
+# What of a row its hash covers, in this order, before its body.
+_CHAINED = ("ns", "seq", "prev", "topic", "kind", "dep", "owner", "visibility", "at")
 
 
 def sha256(text: str) -> str:
@@ -82,34 +88,74 @@ def assert_linked(changes: Sequence[Change], epoch: str) -> None:
         newest[stream] = change.id
 
 
-async def assert_chained(store: SqlStore) -> int:
+class Kept(NamedTuple):
+    """All that a store keeps of its log and its skills, as rows."""
+
+    rows: list[dict[str, Any]]
+    head: LogEnd
+    streams: dict[Stream, str]
+    skills: list[dict[str, Any]]
+    versions: list[tuple[str, int]]
+
+
+async def assert_chained(store: SqlStore | DynamoStore) -> int:
     """Recomputes the hash of every row of a store from the first one on; answers the head's seq."""
-    async with store.reading() as connection:
-        rows = (await connection.execute(select(schema.changes).order_by(schema.changes.c.seq))).mappings().all()
-        head = (await connection.execute(select(schema.change_head))).mappings().one()
-        streams = (await connection.execute(select(schema.streams))).mappings().all()
-        skills = (await connection.execute(select(schema.skills))).mappings().all()
-        table = schema.versions
-        found = await connection.execute(select(table.c.skill_id, table.c.version).order_by(table.c.version))
-        versions = found.mappings().all()
+    kept = await (_in_dynamodb(store) if isinstance(store, DynamoStore) else _in_sql(store))
+    epoch = (await store.head()).epoch
     chained, newest = GENESIS, {}
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(kept.rows, start=1):
         assert row["seq"] == number
-        content = {name: value for name, value in row.items() if name not in {"hash", "body"}}
+        content = {name: row[name] for name in _CHAINED}
         digest = hashlib.sha256(chained.encode() + msgspec.json.encode(content) + row["body"])
         chained = digest.hexdigest()
         assert row["hash"] == chained, f"row {number} is not chained to the one before it"
-        newest[row["topic"], row["owner"], row["visibility"]] = change_id(store.epoch, number, chained)
-    assert (head["seq"], head["hash"]) == (len(rows), chained)
-    assert {(row["topic"], row["owner"], row["visibility"]): row["change_id"] for row in streams} == newest
+        newest[row["topic"], row["owner"], row["visibility"]] = change_id(epoch, number, chained)
+    assert kept.head == (len(kept.rows), chained)
+    assert kept.streams == newest
     numbers: dict[str, list[int]] = {}
-    for row in versions:
-        numbers.setdefault(row["skill_id"], []).append(row["version"])
-    for row in skills:
-        if row["status"] == "removed":
-            assert row["id"] not in numbers
+    for skill_id, number in sorted(kept.versions):
+        numbers.setdefault(skill_id, []).append(number)
+    for skill in kept.skills:
+        if skill["status"] == "removed":
+            assert skill["id"] not in numbers
             continue
-        assert numbers[row["id"]] == list(range(1, row["last_version"] + 1))
-        assert row["seq"] <= len(rows)
-        assert row["active_version"] is None or row["active_version"] <= row["last_version"]
-    return int(head["seq"])
+        assert numbers[skill["id"]] == list(range(1, skill["last_version"] + 1))
+        assert skill["seq"] <= len(kept.rows)
+        active = skill.get("active_version")
+        assert active is None or active <= skill["last_version"]
+    return kept.head.seq
+
+
+async def _in_sql(store: SqlStore) -> Kept:
+    versions, changes = schema.versions, schema.changes
+    async with store.reading() as connection:
+        rows = (await connection.execute(select(changes).order_by(changes.c.seq))).mappings().all()
+        head = (await connection.execute(select(schema.change_head))).mappings().one()
+        streams = (await connection.execute(select(schema.streams))).mappings().all()
+        skills = (await connection.execute(select(schema.skills))).mappings().all()
+        numbers = (await connection.execute(select(versions.c.skill_id, versions.c.version))).all()
+    return Kept(
+        [dict(row) for row in rows],
+        LogEnd(head["seq"], head["hash"]),
+        {(row["topic"], row["owner"], row["visibility"]): row["change_id"] for row in streams},
+        [dict(row) for row in skills],
+        [(row.skill_id, row.version) for row in numbers],
+    )
+
+
+async def _in_dynamodb(store: DynamoStore) -> Kept:
+    reads = store.reads
+
+    async def scanned(table: str) -> list[dict[str, Any]]:
+        pages = reads.dynamodb.pages("scan", TableName=table, ConsistentRead=True)
+        return [to_row(item) async for page in pages for item in page["Items"]]
+
+    rows = [row for row in await scanned(reads.tables.changes) if row["ns"] == NAMESPACE and row["seq"]]
+    rows = [{**row, "body": await reads.row_body(row)} for row in sorted(rows, key=lambda row: int(row["seq"]))]
+    return Kept(
+        rows,
+        (await reads.head()).end,
+        await reads.streams(),
+        [{**row, "id": row["skill_id"]} for row in await scanned(reads.tables.skills)],
+        [(row["skill_id"], row["version"]) for row in await scanned(reads.tables.versions) if "digest" in row],
+    )

@@ -12,30 +12,23 @@ from pathlib import Path
 
 import sqlalchemy.dialects.postgresql.asyncpg  # noqa: F401  # or every child would load it anew
 
-from services.storage.blobs_local import LocalBlobs
-from services.storage.blobs_table import TableBlobs
 from services.storage.postgres import PostgresDatabase  # noqa: F401  # the same
-from services.storage.sql import SqlStore
 from tests.support.drafts import draft, sha256
-
-
-def blobs_of(store: SqlStore, data_dir: Path) -> LocalBlobs | TableBlobs:
-    """Where a replica on this store keeps its blobs."""
-    return TableBlobs(store) if store.database.shared else LocalBlobs(data_dir / "blobs")
+from tests.support.stores import open_blobs, open_store
 
 
 async def published_once_more(data_dir: Path) -> None:
-    """Returns when the publisher has been answered again; at most 5 s."""
+    """Returns when the publisher has been answered again; at most 30 s."""
     acknowledged = data_dir / "acknowledged"
     before = acknowledged.stat().st_size if acknowledged.exists() else 0  # a glance
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not acknowledged.exists() or acknowledged.stat().st_size == before:  # noqa: ASYNC110  # the event is another process's
             await asyncio.sleep(0.002)
 
 
 async def _publish(data_dir: Path, url: str) -> None:
-    store = await SqlStore.open(url)
-    blobs = blobs_of(store, data_dir)
+    store = await open_store(url)
+    blobs = await open_blobs(store, url, data_dir)
     number = 0
     with (data_dir / "acknowledged").open("a") as acknowledged:
         while True:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.settings import Settings
+from services.settings import KNOWN_NAMES, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +13,8 @@ def nothing_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(f"SKILLWIRE_{name.upper()}", raising=False)
+    for name in KNOWN_NAMES:
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_the_defaults_serve_this_machine_alone() -> None:
@@ -31,6 +33,22 @@ def test_the_environment_is_stronger_than_the_file_and_the_file_than_the_default
     assert (settings.port, settings.owner, settings.workers_max) == (9002, "team", 4)
     assert settings.scripts_allowed_owners == ("team",)
     assert Settings(port=9003).port == 9003
+
+
+def test_the_names_that_deployments_on_aws_have_already_stand_behind_our_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "skillwire.toml").write_text('s3_bucket = "of-the-file"\naws_region = "eu-west-1"\n')
+    monkeypatch.setenv("STORAGE_BACKEND", "s3")
+    monkeypatch.setenv("S3_SKILLS_BUCKET", "known")
+    monkeypatch.setenv("INVOCATION_LOG_TTL_DAYS", "7")
+    monkeypatch.setenv("DYNAMODB_SKILLS_TABLE", "theirs")
+    monkeypatch.setenv("SKILLWIRE_DYNAMODB_SKILLS_TABLE", "ours")
+    monkeypatch.setenv("S3_ENDPOINT_URL", "")
+    settings = Settings()
+    assert (settings.storage_backend, settings.s3_bucket, settings.aws_region) == ("s3", "known", "eu-west-1")
+    assert (settings.invocation_keep_days, settings.dynamodb_skills_table) == (7, "ours")
+    assert settings.s3_endpoint_url == ""
 
 
 def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,58 @@
+"""`skillwire init-storage` and `skillwire migrate-storage`: what is done to a storage from outside a replica."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Literal
+
+import click
+
+from gateway.commands.service import read_settings
+from gateway.wiring import open_storage, prepare_storage
+from services.failures import ServiceError
+from services.settings import Settings
+from services.storage.migration import Moved, Side, migrate
+
+Backend = Literal["local", "s3"]
+_BACKEND = click.Choice(["local", "s3"])
+
+
+@click.command("init-storage")
+def init_storage() -> None:
+    """Make the tables and the bucket of the backend `s3` where they are missing."""
+    try:
+        made = asyncio.run(prepare_storage(_settings("s3")))
+    except ServiceError as error:
+        raise click.ClickException(error.message) from error
+    for name in made:
+        click.echo(f"made {name}")
+    click.echo("the storage is ready")
+
+
+@click.command("migrate-storage")
+@click.option("--from", "source", type=_BACKEND, required=True, help="The backend that has the catalog.")
+@click.option("--to", "target", type=_BACKEND, required=True, help="The backend that is to have it.")
+def migrate_storage(source: Backend, target: Backend) -> None:
+    """Copy the catalog from one backend to the other, with its versions; safe to interrupt and repeat."""
+    if source == target:
+        raise click.UsageError("--from and --to are the same")
+    try:
+        moved = asyncio.run(_migrate(_settings(source), _settings(target)))
+    except ServiceError as error:
+        raise click.ClickException(error.message) from error
+    click.echo(
+        f"{moved.skills} skills with {moved.versions} versions are equal on both; {moved.invocations} invocations"
+    )
+
+
+async def _migrate(source: Settings, target: Settings) -> Moved:
+    async with AsyncExitStack() as stack:
+        old, new = await open_storage(source, stack), await open_storage(target, stack)
+        return await migrate(Side(old.store, old.blobs), Side(new.store, new.blobs), _say)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _settings(backend: Backend) -> Settings:
+    return read_settings({"storage_backend": backend})

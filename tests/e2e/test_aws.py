@@ -1,0 +1,80 @@
+"""Replicas that share DynamoDB and S3, and nothing else."""
+
+import json
+import signal
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from services.storage.aws import AwsPlace
+from tests.support import listeners
+from tests.support.aws import place_of
+from tests.support.packages import skill_md, zip_of
+from tests.support.service import get, running, wait_for_skills, write_skill
+from tests.support.stores import open_blobs, open_store
+
+pytestmark = pytest.mark.anyio
+
+
+def settings(place: AwsPlace) -> dict[str, str]:
+    return {
+        "storage_backend": "s3",
+        "s3_bucket": place.bucket,
+        "s3_endpoint_url": place.s3_endpoint,
+        "dynamodb_endpoint_url": place.dynamodb_endpoint,
+        "dynamodb_skills_table": place.skills_table,
+        "dynamodb_invocations_table": place.invocations_table,
+        "embedder": "off",
+        "redis_url": "off",
+    }
+
+
+async def test_replicas_tell_each_others_clients_read_each_others_files_and_count_over_restarts(
+    tmp_path: Path, aws_url: str
+) -> None:
+    skills, shared = tmp_path / "skills", settings(place_of(aws_url))
+    write_skill(skills, "one")
+    with (
+        running(skills, tmp_path / "here", **shared) as first,
+        running(skills, tmp_path / "there", **shared, watch="off") as second,
+    ):
+        wait_for_skills(second, 1)
+        async with listeners.ws(first.url) as here, listeners.sse(second.url) as there:
+            uploaded = skill_md("three", body="Sent there.")
+            httpx2.post(
+                f"{second.url}/api/v1/skills",
+                files={"file": ("three.zip", zip_of({"three/SKILL.md": uploaded}), "application/zip")},
+                timeout=10,
+            ).raise_for_status()
+            told = await here.next()
+            assert (told, told["data"]["id"]) == (await there.next(), "main/three")
+        read = httpx2.get(f"{first.url}/api/v1/skills/main/three/files/SKILL.md", timeout=10)
+        assert read.content == uploaded
+        assert httpx2.get(f"{first.url}/health", timeout=10).json()["checks"]["database"]["status"] == "ok"
+        before = get(first, "/skills/main/three")
+        second.stop(signal.SIGKILL)
+        first.stop(signal.SIGKILL)
+    with running(skills, tmp_path / "third", **shared, watch="off") as service:
+        assert get(service, "/skills/main/three") == before
+        assert service.stop() == 0
+    kept = {path.name for folder in ("here", "there", "third") for path in (tmp_path / folder).rglob("*")}
+    assert not {"blobs", "skillwire.db"} & kept, "all of it is in AWS"
+
+    store = await open_store(aws_url)
+    blobs = await open_blobs(store, aws_url, tmp_path)
+    try:
+        place = place_of(aws_url)
+        latest = await blobs.s3.read(5, Bucket=place.bucket, Key="skills/main/three/latest.json")  # type: ignore[union-attr]
+        assert json.loads(latest)["version"] == "v1"
+        copy = await blobs.s3.read(5, Bucket=place.bucket, Key="skills/main/three/v1/SKILL.md")  # type: ignore[union-attr]
+        assert copy == uploaded
+    finally:
+        await blobs.close()
+        await store.close()
+
+
+async def test_a_replica_without_tables_says_what_to_do(tmp_path: Path, aws_url: str) -> None:
+    nowhere = settings(place_of(aws_url)) | {"dynamodb_skills_table": "nowhere"}
+    with pytest.raises(AssertionError, match="skillwire init-storage"), running(tmp_path, tmp_path / "data", **nowhere):
+        pass
