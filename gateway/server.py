@@ -18,7 +18,7 @@ import uvicorn
 from gateway.app import create_app
 from gateway.auth import Authenticator
 from gateway.mcp.push import McpPush
-from gateway.mcp.server import SkillServer, session_manager
+from gateway.mcp.server import STATE_SECRET, SkillServer, session_manager
 from gateway.replica import Replica
 from gateway.routes.probes import Draining
 from gateway.telemetry import Telemetry
@@ -102,7 +102,8 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         push.start()
         stack.push_async_callback(push.close)
         stack.push_async_callback(Telemetry(replica).close)
-        manager = session_manager(SkillServer(replica, push), body_bytes_max=settings.upload_bytes_max)
+        mcp = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
+        manager = session_manager(mcp, body_bytes_max=settings.upload_bytes_max)
         await stack.enter_async_context(manager.run())
         config = uvicorn.Config(
             create_app(replica, manager, authenticator, draining),

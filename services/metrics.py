@@ -60,6 +60,9 @@ watch_failures = _counter("watch_failures_total", "Scans of a watched folder tha
 
 tool_calls = _counter("tool_calls_total", "Tool calls, by outcome.", "outcome")
 tool_call_seconds = _histogram("tool_call_seconds", "Time of a tool call, queue included.")
+tool_notices_dropped = _counter(
+    "tool_notices_dropped_total", "Progress and logs of tools their clients were slow to take."
+)
 workers = _gauge("workers", "Live worker processes.")
 worker_starts = _counter("worker_starts_total", "Worker processes started.")
 worker_ends = _counter("worker_ends_total", "Worker processes ended, by reason.", "reason")

@@ -118,6 +118,12 @@ class SkillResources:
                 raise unknown_resource(params.uri) from error
         return cacheable(context, {"contents": [_contents(params.uri, path, version, data)]})
 
+    async def require(self, context: RequestContext, uri: str) -> None:
+        """Raises `MCPError` for a URI that names nothing this caller may see."""
+        _, version, path = await self._resolve(context, uri)
+        if all(entry.path != path for entry in version.manifest):
+            raise unknown_resource(uri)
+
     async def _resolve(self, context: RequestContext, uri: str) -> tuple[Skill, Version, str]:
         """What a URI names. "Not found" is said only after a tail: it may have been published just now."""
         parsed = uris.parse(uri)

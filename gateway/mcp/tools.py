@@ -7,17 +7,19 @@ from typing import Any, NamedTuple
 import mcp_types as types
 import msgspec
 from mcp.shared.exceptions import MCPError
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from gateway.envelope import Reply, write_meta
 from gateway.mcp import uris
 from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, level_of, principal_of
+from gateway.mcp.dialogue import Questions, converse
+from gateway.mcp.legacy import LegacySessions
 from gateway.mcp.skills import DIGEST_META, VERSION_META
 from gateway.operations import cache, incidents, search, skills, tools
 from gateway.operations.table import Context, JsonObject, Params, parse
 from gateway.principal import Principal, Scope
 from gateway.replica import Replica
-from services.failures import NotFound, ServiceError
+from services.failures import NotFound, ServiceError, ToolFailed
 from services.models import SKILL_ID_PATTERN
 from services.skills.tools import CallableTool
 
@@ -110,8 +112,9 @@ _META_LISTED = [
 class ToolHandlers:
     """Handlers of `tools/*` over one replica."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, sessions: LegacySessions) -> None:
         self._replica = replica
+        self._sessions = sessions
 
     async def list_tools(
         self,
@@ -146,8 +149,16 @@ class ToolHandlers:
             if params.name in META_TOOLS:
                 return await _call_meta(operation, META_TOOLS[params.name], arguments)
             principal.require("invoke")
-            await self._replica.seek(operation.level, partial(self._find, params.name, principal))
-            answer = await self._replica.calls.call(params.name, arguments, operation.caller)
+            tool = await self._replica.seek(operation.level, partial(self._find, params.name, principal))
+            run = partial(self._replica.calls.run, tool, arguments, operation.caller)
+            if tool.spec.interactive:
+                answer = await converse(context, self._sessions, tool.spec.requires, run)
+                content = _own_content(answer.result)
+            else:
+                answer = await run()
+                content = _content(answer.result)
+        except Questions as questions:
+            return questions.result
         except NotFound as error:
             if params.name not in META_TOOLS:
                 raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name}") from error
@@ -155,7 +166,7 @@ class ToolHandlers:
         except ServiceError as error:
             return _failed(error)
         meta = {VERSION_META: answer.version, DIGEST_META: answer.digest, "dev.skillwire/skill": answer.skill}
-        return {**_content(answer.result), "_meta": meta}
+        return {**content, "_meta": {**content.get("_meta", {}), **meta}}
 
 
 async def _call_meta(context: Context, tool: MetaTool, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -173,6 +184,17 @@ def _content(result: Any) -> dict[str, Any]:
     text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
     content: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": False, **COMPLETE}
     return content | {"structuredContent": result} if isinstance(result, dict) else content
+
+
+def _own_content(result: Any) -> dict[str, Any]:
+    """An interactive tool may answer with content of its own making, a picture for instance."""
+    if not isinstance(result, dict) or "content" not in result:
+        return _content(result)
+    try:
+        types.CallToolResult.model_validate(result)
+    except ValidationError as error:
+        raise ToolFailed("the tool's content is not as MCP defines it", code="bad_output") from error
+    return {**result, **COMPLETE}
 
 
 def _failed(error: ServiceError) -> dict[str, Any]:

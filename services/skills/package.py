@@ -18,6 +18,7 @@ import msgspec
 
 from services.models import Diagnostic, Draft, FileEntry, Grade, ToolSpec, Visibility
 from services.skills import frontmatter
+from services.skills.kinds import kind_problem
 from services.skills.manifest import build_manifest, digest_of
 
 FILES_MAX = 512
@@ -333,4 +334,4 @@ def _tool_problem(tool: ToolSpec, files: Mapping[str, bytes], known: Mapping[str
             return f"a schema is not valid: {error.message[:200]}"
         except RecursionError:  # jsonschema needs some 20 frames a level
             return "a schema is nested too deeply"
-    return None
+    return kind_problem(tool)
