@@ -5,12 +5,12 @@ from fastapi.exceptions import RequestValidationError
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.auth import Authenticator
 from gateway.edge import Edge
 from gateway.failures import http_answer, problem
+from gateway.mcp.edge import McpEdge
 from gateway.operations import OPERATIONS
 from gateway.operations.table import invalid
 from gateway.origin import OriginPolicy
@@ -35,7 +35,6 @@ def create_app(
     app.include_router(packages_router(replica))
     app.include_router(rest_router(replica, OPERATIONS))
     app.include_router(push_router(replica, rpc_registry(replica, OPERATIONS)))
-    app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(mcp)))
     serve_dashboard(app)
     app.add_exception_handler(ServiceError, _on_failure)
     app.add_exception_handler(Exception, _on_failure)
@@ -43,7 +42,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_exception)
     settings = replica.settings
     return Edge(
-        app,
+        McpEdge(app, StreamableHTTPASGIApp(mcp), replica, mcp.app.server_info_stamp),
         authenticator,
         OriginPolicy(settings),
         body_bytes_max=settings.upload_bytes_max + _BODY_SLACK_BYTES,

@@ -41,6 +41,8 @@ hint_failures = _counter("hint_failures_total", "Hints not sent, and connections
 
 notice_failures = _counter("notice_failures_total", "Notices that could not be sent, by who should have them.", "to")
 
+mcp_answers = _counter("mcp_answers_total", "Requests to /mcp, by who answered them.", "by")
+
 cache_reads = _counter("cache_reads_total", "Cached reads, by the tier that answered.", "tier")
 cache_refused = _counter("cache_refused_total", "Cached records refused because a change is newer.", "tier")
 cache_l2_errors = _counter("cache_l2_errors_total", "Calls to Redis that failed or timed out.")

@@ -103,6 +103,8 @@ META_TOOLS = {
         if name != "cache_stats"
     },
 }
+# Answered within one turn or so of the loop: they need neither progress nor a look-out for clients that leave.
+QUICK_TOOLS = frozenset(META_TOOLS) - {"call_tool", "force_skill_reload", "trigger_hot_reload"}
 _META_LISTED = [
     {"name": name, "description": tool.description, "inputSchema": tool.params.model_json_schema()}
     for name, tool in META_TOOLS.items()
@@ -147,7 +149,7 @@ class ToolHandlers:
         try:
             operation = Context(self._replica, principal, caller_of(context), level_of(context))
             if params.name in META_TOOLS:
-                return await _call_meta(operation, META_TOOLS[params.name], arguments)
+                return await call_meta(operation, params.name, arguments)
             principal.require("invoke")
             tool = await self._replica.seek(operation.level, partial(self._find, params.name, principal))
             run = partial(self._replica.calls.run, tool, arguments, operation.caller)
@@ -160,18 +162,21 @@ class ToolHandlers:
         except Questions as questions:
             return questions.result
         except NotFound as error:
-            if params.name not in META_TOOLS:
-                raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name}") from error
-            return _failed(error)
+            raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name}") from error
         except ServiceError as error:
             return _failed(error)
         meta = {VERSION_META: answer.version, DIGEST_META: answer.digest, "dev.skillwire/skill": answer.skill}
         return {**content, "_meta": {**content.get("_meta", {}), **meta}}
 
 
-async def _call_meta(context: Context, tool: MetaTool, arguments: dict[str, Any]) -> dict[str, Any]:
-    context.principal.require(tool.scope)
-    answer = await tool.run(context, parse(tool.params, arguments))
+async def call_meta(context: Context, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The result of one of the server's own tools; it fails as others do, within its result."""
+    tool = META_TOOLS[name]
+    try:
+        context.principal.require(tool.scope)
+        answer = await tool.run(context, parse(tool.params, arguments))
+    except ServiceError as error:
+        return _failed(error)
     if not isinstance(answer, Reply):
         return _content(answer)
     content = _content(msgspec.json.decode(answer.data))

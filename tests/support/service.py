@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2
 
-START_S = 30.0
+START_S = 90.0
 STOP_S = 15.0
 WAIT_S = 5.0
 _READY = re.compile(r"http://127\.0\.0\.1:(\d+)/")
