@@ -11,11 +11,13 @@ from gateway.auth import Authenticator
 from gateway.edge import Edge
 from gateway.failures import http_answer, problem
 from gateway.mcp.edge import McpEdge
+from gateway.mcp.streams import ListenStreams
 from gateway.operations import OPERATIONS
 from gateway.operations.table import invalid
 from gateway.origin import OriginPolicy
 from gateway.replica import Replica
 from gateway.routes.dashboard import serve_dashboard
+from gateway.routes.discovery import discovery_router
 from gateway.routes.packages import packages_router
 from gateway.routes.probes import Draining, probes_router
 from gateway.routes.push import push_router, rpc_registry
@@ -27,12 +29,17 @@ _BODY_SLACK_BYTES = 1024 * 1024
 
 
 def create_app(
-    replica: Replica, mcp: StreamableHTTPSessionManager, authenticator: Authenticator, draining: Draining
+    replica: Replica,
+    mcp: StreamableHTTPSessionManager,
+    streams: ListenStreams,
+    authenticator: Authenticator,
+    draining: Draining,
 ) -> ASGIApp:
     """Everything that is served on the port; the replica and the MCP manager stay the caller's to close."""
     app = FastAPI(title="Skillwire", version=replica.version, docs_url=None, redoc_url=None)
     app.include_router(probes_router(replica, draining))
     app.include_router(packages_router(replica))
+    app.include_router(discovery_router(replica))
     app.include_router(rest_router(replica, OPERATIONS))
     app.include_router(push_router(replica, rpc_registry(replica, OPERATIONS)))
     serve_dashboard(app)
@@ -42,7 +49,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_exception)
     settings = replica.settings
     return Edge(
-        McpEdge(app, StreamableHTTPASGIApp(mcp), replica, mcp.app.server_info_stamp),
+        McpEdge(app, StreamableHTTPASGIApp(mcp), replica, streams, mcp.app.server_info_stamp),
         authenticator,
         OriginPolicy(settings),
         body_bytes_max=settings.upload_bytes_max + _BODY_SLACK_BYTES,

@@ -103,10 +103,12 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         stack.push_async_callback(push.close)
         stack.push_async_callback(Telemetry(replica).close)
         mcp = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
+        mcp.ranking.start()
+        stack.push_async_callback(mcp.ranking.close)
         manager = session_manager(mcp, body_bytes_max=settings.upload_bytes_max)
         await stack.enter_async_context(manager.run())
         config = uvicorn.Config(
-            create_app(replica, manager, authenticator, draining),
+            create_app(replica, manager, push.streams, authenticator, draining),
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -47,6 +47,7 @@ TASK_OWNERS = (
     "gateway/server.py",
     "gateway/wiring.py",
     "gateway/mcp/push.py",
+    "gateway/mcp/ranking.py",
     "gateway/telemetry.py",
 )
 _TASK_MAKERS = {"create_task", "ensure_future", "gather"}

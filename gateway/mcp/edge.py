@@ -13,27 +13,32 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.failures import rpc_error, status_of
 from gateway.mcp.answers import Answers, Key
 from gateway.mcp.context import MODERN
+from gateway.mcp.streams import Filter, ListenStreams
 from gateway.mcp.tools import QUICK_TOOLS, call_meta
 from gateway.operations.table import Context
 from gateway.principal import Principal
 from gateway.replica import Replica
 from services import metrics
+from services.failures import ServiceError
 
 PATH = "/mcp"
 # A request of the plain form is far below; what is larger is read by the SDK alone.
 BODY_BYTES_MAX = 64 * 1024
 # From here on two writes cost less than a copy.
 _COPIED_BYTES_MAX = 64 * 1024
+LISTEN = "subscriptions/listen"
 _ONE_PAGE = frozenset(("server/discover", "tools/list", "prompts/list", "resources/templates/list"))
 _PAGED = frozenset(("skills/list", "resources/list"))
 _OF_URI = frozenset(("skills/get", "resources/read"))
-_KNOWN = frozenset(method.encode() for method in (*_ONE_PAGE, *_PAGED, *_OF_URI, "tools/call"))
+_KNOWN = frozenset(method.encode() for method in (*_ONE_PAGE, *_PAGED, *_OF_URI, "tools/call", LISTEN))
 _ROUTING = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"content-length", b"accept"))
 _BY_EDGE = metrics.mcp_answers.labels("edge")
 _BY_SDK = metrics.mcp_answers.labels("sdk")
 
+_MEMBERS = ("cursor", "uri", "name", "arguments", "notifications")
 _P = "io.modelcontextprotocol/"
 
 
@@ -51,6 +56,7 @@ class _Params(msgspec.Struct, forbid_unknown_fields=True):
     uri: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
     arguments: dict[str, Any] | UnsetType = UNSET
+    notifications: Filter | UnsetType = UNSET
 
 
 class _Request(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,12 +82,16 @@ class Ask(NamedTuple):
     method: str
     argument: str
     arguments: dict[str, Any]
+    wanted: Filter | None
 
 
 class McpEdge:
     """Serves `PATH` with `sdk` and leaves everything else to `app`."""
 
-    def __init__(self, app: ASGIApp, sdk: ASGIApp, replica: Replica, server_info: dict[str, Any]) -> None:
+    def __init__(
+        self, app: ASGIApp, sdk: ASGIApp, replica: Replica, streams: ListenStreams, server_info: dict[str, Any]
+    ) -> None:
+        self._streams = streams
         self._app = app
         self._sdk = sdk
         self._replica = replica
@@ -109,6 +119,9 @@ class McpEdge:
     async def _answer(self, ask: Ask, scope: Scope, body: bytes, receive: Receive, send: Send) -> bool:
         """False when nothing was sent, and the SDK is to answer."""
         principal: Principal = scope["state"]["principal"]
+        if ask.wanted is not None:
+            await self._listen(ask, ask.wanted, principal, receive, send)
+            return True
         if ask.method == "tools/call":
             if ask.argument not in QUICK_TOOLS:
                 return False
@@ -129,6 +142,17 @@ class McpEdge:
         if (result := heard.result()) is not None:
             self.answers.keep(key, state, result)
         return True
+
+    async def _listen(self, ask: Ask, wanted: Filter, principal: Principal, receive: Receive, send: Send) -> None:
+        try:
+            self._streams.admit(wanted, principal)
+        except ServiceError as error:
+            told = rpc_error(error)
+            problem = {"code": told.code, "message": told.message, "data": told.data}
+            await _send(send, b'{"jsonrpc":"2.0","error":' + _encode(problem), ask.id, status_of(error))
+            return
+        _BY_EDGE.inc()
+        await self._streams.serve(ask.id, wanted, principal, receive, send)
 
     async def _call(self, ask: Ask, principal: Principal, send: Send) -> None:
         context = Context(self._replica, principal, principal.caller("mcp"))
@@ -210,7 +234,9 @@ def _parse(body: bytes, routing: dict[bytes, bytes]) -> Ask | None:
         return None
     if params.meta.client is not UNSET and not _is_object(params.meta.client):
         return None
-    given = {name for name in ("cursor", "uri", "name", "arguments") if getattr(params, name) is not UNSET}
+    given = {
+        name for name in ("cursor", "uri", "name", "arguments", "notifications") if getattr(params, name) is not UNSET
+    }
     argument = named = ""
     if method in _PAGED:
         allowed, argument = {"cursor"}, params.cursor or ""
@@ -223,12 +249,17 @@ def _parse(body: bytes, routing: dict[bytes, bytes]) -> Ask | None:
     elif method == "tools/call":
         allowed, argument = {"name", "arguments"}, params.name or ""
         named = argument
+    elif method == LISTEN:
+        allowed = {"notifications"}
     else:
         allowed = set()
     is_plain = argument.isascii() and (isinstance(request.id, int) or request.id.isascii())
     if not given <= allowed or not is_plain or routing.get(b"mcp-name", b"") != named.encode():
         return None
-    return Ask(_encode(request.id), method, argument, params.arguments or {})
+    wanted = params.notifications or None
+    if (method == LISTEN) != (wanted is not None):
+        return None
+    return Ask(_encode(request.id), method, argument, params.arguments or {}, wanted)
 
 
 def _is_object(raw: Raw) -> bool:
@@ -259,11 +290,11 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-async def _send(send: Send, data: bytes, request_id: bytes) -> None:
+async def _send(send: Send, data: bytes, request_id: bytes, status: int = 200) -> None:
     tail = b',"id":%s}' % request_id
     length = len(data) + len(tail)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     if length <= _COPIED_BYTES_MAX:
         await send({"type": "http.response.body", "body": data + tail})
     else:

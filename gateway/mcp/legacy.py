@@ -8,13 +8,14 @@ connection is taken from the session's private attribute when the client says it
 
 import asyncio
 import weakref
-from dataclasses import dataclass, field
 
 import mcp_types as types
 import structlog
 from mcp.server.connection import Connection
 from mcp.server.session import ServerSession
 
+from gateway.mcp.notices import Notices, Seen
+from notifier.events import Viewer
 from services import metrics
 
 SEND_S = 1.0
@@ -31,32 +32,19 @@ def is_supported() -> bool:
     )
 
 
-@dataclass
-class Notices:
-    """What clients are to be told: lists that have changed, and resources by their URI."""
-
-    tools: bool = False
-    prompts: bool = False
-    resources: bool = False
-    updated: set[str] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return self.tools or self.prompts or self.resources or bool(self.updated)
-
-
 class LegacySessions:
     """Sessions that have said `notifications/initialized`; a session that ends is forgotten."""
 
     def __init__(self) -> None:
-        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._connections: weakref.WeakKeyDictionary[Connection, Viewer] = weakref.WeakKeyDictionary()
         self._log_levels: weakref.WeakKeyDictionary[Connection, types.LoggingLevel] = weakref.WeakKeyDictionary()
         self._watched: weakref.WeakKeyDictionary[Connection, set[str]] = weakref.WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._connections)
 
-    def add(self, session: ServerSession) -> None:
-        self._connections.add(session._connection)
+    def add(self, session: ServerSession, viewer: Viewer) -> None:
+        self._connections[session._connection] = viewer
 
     def log_level(self, session: ServerSession) -> types.LoggingLevel:
         """What the session asked for with `logging/setLevel`, or all that is no debugging."""
@@ -79,21 +67,21 @@ class LegacySessions:
     async def send(self, notices: Notices) -> None:
         """Tells all of them at once; one that does not take it in `SEND_S` is forgotten."""
         async with asyncio.TaskGroup() as group:
-            for connection in list(self._connections):
-                group.create_task(self._send(connection, notices))
+            for connection, viewer in list(self._connections.items()):
+                group.create_task(self._send(connection, notices.seen_by(viewer)))
 
-    async def _send(self, connection: Connection, notices: Notices) -> None:
+    async def _send(self, connection: Connection, seen: Seen) -> None:
         try:
             async with asyncio.timeout(SEND_S):
-                if notices.tools:
+                if "tools" in seen.lists:
                     await connection.send_tool_list_changed()
-                if notices.prompts:
+                if "prompts" in seen.lists:
                     await connection.send_prompt_list_changed()
-                if notices.resources:
+                if "resources" in seen.lists:
                     await connection.send_resource_list_changed()
-                for uri in notices.updated & self._watched.get(connection, set()):
+                for uri in seen.updated & self._watched.get(connection, set()):
                     await connection.send_resource_updated(uri)
         except Exception:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
             metrics.notice_failures.labels("mcp-legacy").inc()
             log.exception("a legacy session could not be told of a change")

@@ -39,7 +39,8 @@ class PromptHandlers:
         sees = principal.viewer.sees
         prompts = {name: _of_skill(name, skill) for name, skill in self._invocable(context).items()}
         prompts |= {tool.name: _of_tool(tool) for tool in self._replica.tools.prompts(sees)}
-        return cacheable(context, {"prompts": [prompts[name] for name in sorted(prompts)]})
+        shown = [prompts[name] for name in sorted(prompts)]
+        return cacheable(context, {"prompts": shown}, revision=self._replica.view.revision)
 
     async def get_prompt(self, context: RequestContext, params: types.GetPromptRequestParams) -> dict[str, Any]:
         principal = principal_of(context)

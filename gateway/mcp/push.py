@@ -3,61 +3,91 @@
 import asyncio
 from collections.abc import Sequence
 
+import mcp_types as types
 import structlog
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.subscriptions import PromptsListChanged, ResourcesListChanged, ResourceUpdated, ToolsListChanged
 
 from gateway.mcp import uris
-from gateway.mcp.legacy import LegacySessions, Notices
+from gateway.mcp.context import RequestContext, principal_of
+from gateway.mcp.legacy import LegacySessions
+from gateway.mcp.notices import EVERYONE, Notices, Reach
+from gateway.mcp.streams import KEEPALIVE_S, STREAMS_OF_ONE_MAX, ListenStreams
+from notifier.events import Viewer
 from services import metrics
 from services.models import Change, Skill
 from services.ports import CatalogSnapshot
 
 # At most one notice of a kind in this time; the first of a burst goes out at once.
 QUIET_S = 0.1
-_LISTENERS_MAX = 10_000
 
 log = structlog.get_logger(__name__)
 
 
 class McpPush:
-    """A `ChangeSink`: rows become notices, sent by one owned task."""
+    """A `ChangeSink`: rows become notices, sent by one owned task.
+
+    `streams` are those that the edge serves; `listen` serves what the SDK is left with, stdio for one.
+    """
 
     def __init__(self) -> None:
-        self._bus = InMemorySubscriptionBus()
         self._news = asyncio.Event()
         self._due = Notices()
         self._prompts_of: dict[str, object] = {}
-        self._task: asyncio.Task[None] | None = None
-        self.listen = ListenHandler(self._bus, max_subscriptions=_LISTENERS_MAX)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sdk: dict[Viewer, tuple[InMemorySubscriptionBus, ListenHandler]] = {}
+        self.streams = ListenStreams()
         self.legacy = LegacySessions()
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="mcp-push")
+        self._tasks = [
+            asyncio.create_task(self._run(), name="mcp-push"),
+            asyncio.create_task(self._keep_alive(), name="mcp-keep-alive"),
+        ]
 
     async def close(self) -> None:
         """Ends listen streams with their final frame."""
-        self.listen.close()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        self.streams.close()
+        for _, handler in self._sdk.values():
+            handler.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def listen(
+        self, context: RequestContext, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        """The SDK delivers whatever is published on its bus: each viewer has its own."""
+        viewer = principal_of(context).viewer
+        if viewer not in self._sdk:
+            bus = InMemorySubscriptionBus()
+            self._sdk[viewer] = bus, ListenHandler(bus, max_subscriptions=STREAMS_OF_ONE_MAX)
+        return await self._sdk[viewer][1](context, params)
 
     def apply(self, changes: Sequence[Change]) -> None:
         due = self._due
         for change in changes:
             if change.topic == "tools":
-                due.tools = True
+                due.tools.add(Reach(change.owner, change.visibility))
             elif change.topic == "skills" and change.skill is not None:
-                due.resources = True
-                due.updated.update(_uris_of(change.skill))
-                due.prompts |= self._prompts_changed(change.skill)
+                reach = Reach.of(change.skill)
+                due.resources.add(reach)
+                due.updated.update(dict.fromkeys(_uris_of(change.skill), reach))
+                if self._prompts_changed(change.skill):
+                    due.prompts.add(reach)
         self._news.set()
 
     def restart(self, snapshot: CatalogSnapshot) -> None:
-        self._due = Notices(tools=True, prompts=True, resources=True)
+        self._due = Notices({EVERYONE}, {EVERYONE}, {EVERYONE})
         for skill in snapshot.skills:
-            self._due.updated.update(_uris_of(skill))
+            self._due.updated.update(dict.fromkeys(_uris_of(skill), Reach.of(skill)))
             self._prompts_changed(skill)
+        self._news.set()
+
+    def tools_changed(self) -> None:
+        """Others of the tools are listed now, though none has changed."""
+        self._due.tools.add(EVERYONE)
         self._news.set()
 
     def _prompts_changed(self, skill: Skill) -> bool:
@@ -79,18 +109,30 @@ class McpPush:
                 log.exception("a notice could not be sent to MCP clients")
             await asyncio.sleep(QUIET_S)
 
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(KEEPALIVE_S)
+            self.streams.keep_alive()
+
     async def _send(self) -> None:
         due, self._due = self._due, Notices()
-        if due.tools:
-            await self._bus.publish(ToolsListChanged())
-        if due.prompts:
-            await self._bus.publish(PromptsListChanged())
-        if due.resources:
-            await self._bus.publish(ResourcesListChanged())
-        for uri in due.updated:
-            await self._bus.publish(ResourceUpdated(uri))
-        if due:
-            await self.legacy.send(due)
+        if not due:
+            return
+        self.streams.tell(due)
+        for viewer, (bus, _) in self._sdk.items():
+            seen = due.seen_by(viewer)
+            for kind in seen.lists:
+                await bus.publish(_EVENTS[kind]())
+            for uri in seen.updated:
+                await bus.publish(ResourceUpdated(uri))
+        await self.legacy.send(due)
+
+
+_EVENTS: dict[str, type[ToolsListChanged | PromptsListChanged | ResourcesListChanged]] = {
+    "tools": ToolsListChanged,
+    "prompts": PromptsListChanged,
+    "resources": ResourcesListChanged,
+}
 
 
 def _uris_of(skill: Skill) -> list[str]:

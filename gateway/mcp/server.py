@@ -1,5 +1,6 @@
 """The MCP server: the SDK's low-level `Server` over our catalog, both protocol eras on one endpoint."""
 
+from functools import partial
 from typing import Any
 
 import mcp_types as types
@@ -16,6 +17,7 @@ from gateway.mcp.events import RecentEvents
 from gateway.mcp.legacy import is_supported
 from gateway.mcp.prompts import PromptHandlers
 from gateway.mcp.push import McpPush
+from gateway.mcp.ranking import ToolRanking
 from gateway.mcp.skills import DirectoryParams, SkillResources, UriParams
 from gateway.mcp.tools import ToolHandlers
 from gateway.replica import Replica
@@ -41,7 +43,10 @@ class SkillServer(Server[Any]):
         resources = SkillResources(replica)
         declared = DeclaredResources(replica, resources, push.legacy)
         prompts = PromptHandlers(replica, push.legacy)
-        tools = ToolHandlers(replica, push.legacy)
+        self.ranking = ToolRanking(
+            replica.store, limit=replica.settings.tools_list_limit, changed=partial(_relist, replica, push)
+        )
+        tools = ToolHandlers(replica, push.legacy, self.ranking)
         # The handlers answer plain dicts, which the SDK takes, though its types say models only.
         handlers: dict[str, Any] = {
             "on_list_tools": tools.list_tools,
@@ -100,7 +105,12 @@ class SkillServer(Server[Any]):
         return {}
 
     async def _remember_session(self, context: RequestContext, _: types.NotificationParams) -> None:
-        self._push.legacy.add(context.session)
+        self._push.legacy.add(context.session, principal_of(context).viewer)
+
+
+def _relist(replica: Replica, push: McpPush) -> None:
+    replica.tool_lists.clear()
+    push.tools_changed()
 
 
 class SessionManager(StreamableHTTPSessionManager):

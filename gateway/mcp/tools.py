@@ -14,6 +14,7 @@ from gateway.mcp import uris
 from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, level_of, principal_of
 from gateway.mcp.dialogue import Questions, converse
 from gateway.mcp.legacy import LegacySessions
+from gateway.mcp.ranking import ToolRanking
 from gateway.mcp.skills import DIGEST_META, VERSION_META
 from gateway.operations import cache, incidents, search, skills, tools
 from gateway.operations.table import Context, JsonObject, Params, parse
@@ -83,6 +84,10 @@ async def _check_operation(context: Context, params: incidents.CheckOperation) -
     return msgspec.json.decode((await incidents.check_operation(context, params)).data)
 
 
+async def _record_feedback(context: Context, params: incidents.ReportOutcome) -> Any:
+    return msgspec.json.decode((await incidents.report_outcome(context, params)).data)
+
+
 META_TOOLS = {
     "search_skills": MetaTool(
         "Find skills for a task, by meaning. `token_budget` bounds what the answer costs.",
@@ -92,6 +97,12 @@ META_TOOLS = {
     "load_skill": MetaTool("The instructions of a skill, its files and its tools.", LoadSkill, _load_skill),
     "read_skill_file": MetaTool("A file of a skill.", ReadSkillFile, _read_skill_file),
     "call_tool": MetaTool("Call a tool of a skill by its name.", CallByName, _call_tool, "invoke"),
+    "record_feedback": MetaTool(
+        "Whether a solution that a failed call named helped; solutions that help are named first.",
+        incidents.ReportOutcome,
+        _record_feedback,
+        "invoke",
+    ),
     "check_operation": MetaTool(
         "Whether a call is known to fail: `none`, `warning` or `block`, with what helped before.",
         incidents.CheckOperation,
@@ -114,8 +125,9 @@ _META_LISTED = [
 class ToolHandlers:
     """Handlers of `tools/*` over one replica."""
 
-    def __init__(self, replica: Replica, sessions: LegacySessions) -> None:
+    def __init__(self, replica: Replica, sessions: LegacySessions, ranking: ToolRanking) -> None:
         self._replica = replica
+        self._ranking = ranking
         self._sessions = sessions
 
     async def list_tools(
@@ -129,9 +141,9 @@ class ToolHandlers:
             await self._replica.current(level_of(context))
         viewer, tools = principal.viewer, self._replica.tools
         listed = self._replica.tool_lists.get(
-            ("mcp", viewer), lambda: [_listed(tool) for tool in tools.listed(viewer.sees)]
+            ("mcp", viewer), lambda: [_listed(tool) for tool in self._ranking.listed(tools.listed(viewer.sees))]
         )
-        return cacheable(context, {"tools": [*_META_LISTED, *listed]})
+        return cacheable(context, {"tools": [*_META_LISTED, *listed]}, revision=self._replica.view.revision)
 
     def input_schema(self, name: str) -> dict[str, Any] | None:
         """For the SDK, which would otherwise list every tool to find this one's schema on each call."""
