@@ -9,6 +9,8 @@ import mcp_types as types
 import uvicorn
 from fastmcp import FastMCP
 from mcp.server.lowlevel import Server
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
+from mcp.shared.subscriptions import ToolsListChanged
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,11 +39,19 @@ def low_level(count: int) -> Any:
     async def list_tools(*_: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=tools)
 
+    bus = InMemorySubscriptionBus()
+
     async def call_tool(_: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        if params.name == "change":
+            await bus.publish(ToolsListChanged())
         return types.CallToolResult(content=[types.TextContent(type="text", text=json.dumps(params.arguments))])
 
     server: Server[Any] = Server(
-        "low", on_list_tools=list_tools, on_call_tool=call_tool, get_tool_input_schema=lambda _: SCHEMA
+        "low",
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_subscriptions_listen=ListenHandler(bus, max_subscriptions=10_000),
+        get_tool_input_schema=lambda _: SCHEMA,
     )
     return server.streamable_http_app(json_response=True)
 

@@ -1,7 +1,5 @@
 """What packages serve beside tools, and tools that ask their client, over the official client in both eras."""
 
-import io
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,7 +93,7 @@ async def test_declared_resources_are_listed_read_and_unknown_ones_named(service
 
 
 async def test_a_user_invocable_skill_is_a_prompt_with_its_arguments_filled_in(service: Service) -> None:
-    zipped = _zip({"SKILL.md": PROMPT})
+    zipped = mcp_wire.zipped({"SKILL.md": PROMPT})
     async with (
         httpx2.AsyncClient(base_url=service.url) as client,
         Client(f"{service.url}/mcp") as mcp,
@@ -129,11 +127,3 @@ async def test_completion_knows_owners_names_and_paths(service: Service) -> None
         place = {"owner": "test", "name": "simple"}
         paths = await client.complete(template, {"name": "path", "value": ""}, place)
         assert paths.completion.values == ["SKILL.md", "run.py", "tools.json"]
-
-
-def _zip(files: dict[str, str]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-    return buffer.getvalue()
