@@ -64,7 +64,7 @@ def message(method: str, params: dict[str, Any], number: int, **headers: str) ->
     named = params.get("name", params.get("uri" if method == "resources/read" else "", ""))
     body = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": {"_meta": META, **params}})
     lines = {
-        "host": "127.0.0.1",
+        "host": "127.0.0.1:80",  # the SDK answers its own names with a port alone
         "accept": "application/json, text/event-stream",
         "content-type": "application/json",
         "content-length": str(len(body)),
