@@ -126,7 +126,7 @@ def peer(kind: str) -> Iterator[tuple[int, int]]:
         try:
             yield process.pid, listener.getsockname()[1]
         finally:
-            process.terminate()
+            process.kill()  # the SDK would wait for streams to end
             process.wait(10)
 
 
