@@ -48,6 +48,11 @@ chaos: dev-set ## Break real replicas and judge what clients saw; CHAOS_DATABASE
 chaos-push: dev-set ## Kill replicas under clients that hop between transports; ARGS="--seconds 60 --clients 200"
 	@$(BIN)/python -m tests.chaos.push $(ARGS)
 
+.PHONY: conformance
+conformance: dev-set ## Run the public MCP suites against a real service; ARGS="2026" picks some
+	@npm --prefix tests/conformance ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	@$(BIN)/python -m tests.conformance $(ARGS)
+
 .PHONY: lint
 lint: dev-set
 	@echo "==> ruff"
@@ -109,11 +114,13 @@ lock: dev-set ## Lock the dependencies anew; ARGS=--upgrade moves them to their 
 		lock pyproject.toml --group dev --group bench --extra aws --extra milvus --extra postgres -c requirements-dev.lock -o requirements-bench.lock; \
 		printf '%s\n' uv hatchling editables | lock - -c requirements-dev.lock -o bootstrap.lock
 	@npm --prefix frontend install --package-lock-only --ignore-scripts
+	@npm --prefix tests/conformance install --package-lock-only --ignore-scripts --loglevel=error
+	@$(BIN)/python -c 'import json, pathlib; path = pathlib.Path("tests/conformance/package-lock.json"); lock = json.loads(path.read_text()); [each.pop("funding", None) for each in lock["packages"].values()]; path.write_text(json.dumps(lock, indent=2) + "\n")'
 	@npm --prefix frontend ci
 
 .PHONY: clean
 clean: ## Remove what was installed and cached; .skillwire, the data, stays
-	@rm -rf .venv frontend/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
+	@rm -rf .venv frontend/node_modules tests/conformance/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
 	@find $(SOURCES) scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: dev-set

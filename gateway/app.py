@@ -5,19 +5,21 @@ from fastapi.exceptions import RequestValidationError
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.auth import Authenticator
 from gateway.edge import Edge
 from gateway.failures import http_answer, problem
 from gateway.lane import HotLane
+from gateway.mcp.edge import McpEdge
+from gateway.mcp.streams import ListenStreams
 from gateway.operations import OPERATIONS
 from gateway.operations.table import invalid
 from gateway.origin import OriginPolicy
 from gateway.replica import Replica
 from gateway.routes.admin import admin_router
 from gateway.routes.dashboard import serve_dashboard
+from gateway.routes.discovery import discovery_router
 from gateway.routes.packages import packages_router
 from gateway.routes.probes import Draining, probes_router
 from gateway.routes.push import push_router, rpc_registry
@@ -30,17 +32,21 @@ _BODY_SLACK_BYTES = 1024 * 1024
 
 
 def create_app(
-    replica: Replica, mcp: StreamableHTTPSessionManager, authenticator: Authenticator, draining: Draining
+    replica: Replica,
+    mcp: StreamableHTTPSessionManager,
+    streams: ListenStreams,
+    authenticator: Authenticator,
+    draining: Draining,
 ) -> ASGIApp:
     """Everything that is served on the port; the replica and the MCP manager stay the caller's to close."""
     app = FastAPI(title="Skillwire", version=replica.version, docs_url=None, redoc_url=None)
     app.include_router(probes_router(replica, draining))
     app.include_router(packages_router(replica))
     app.include_router(uploads_router(replica))
+    app.include_router(discovery_router(replica))
     app.include_router(rest_router(replica, OPERATIONS))
     app.include_router(admin_router(replica))
     app.include_router(push_router(replica, rpc_registry(replica, OPERATIONS)))
-    app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(mcp)))
     serve_dashboard(app)
     app.add_exception_handler(ServiceError, _on_failure)
     app.add_exception_handler(Exception, _on_failure)
@@ -48,7 +54,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_exception)
     settings = replica.settings
     return Edge(
-        app,
+        McpEdge(app, StreamableHTTPASGIApp(mcp), replica, streams, mcp.app.server_info_stamp),
         HotLane(replica, OPERATIONS),
         authenticator,
         OriginPolicy(settings),

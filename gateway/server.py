@@ -18,7 +18,7 @@ import uvicorn
 from gateway.app import create_app
 from gateway.auth import Authenticator
 from gateway.mcp.push import McpPush
-from gateway.mcp.server import SkillServer, session_manager
+from gateway.mcp.server import STATE_SECRET, SkillServer, session_manager
 from gateway.replica import Replica
 from gateway.routes.probes import Draining
 from gateway.telemetry import Telemetry
@@ -104,13 +104,16 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         push.start()
         stack.push_async_callback(push.close)
         stack.push_async_callback(Telemetry(replica).close)
-        manager = session_manager(SkillServer(replica, push), body_bytes_max=settings.upload_bytes_max)
+        mcp = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
+        mcp.ranking.start()
+        stack.push_async_callback(mcp.ranking.close)
+        manager = session_manager(mcp, body_bytes_max=settings.upload_bytes_max)
         await stack.enter_async_context(manager.run())
         is_raw = await probe()
         if not is_raw:
             replica.notices.append("push goes through ASGI: this uvicorn does not hand connections over")
         config = uvicorn.Config(
-            create_app(replica, manager, authenticator, draining),
+            create_app(replica, manager, push.streams, authenticator, draining),
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -10,7 +10,7 @@ import structlog
 from mcp.server.stdio import stdio_server
 
 from gateway.mcp.push import McpPush
-from gateway.mcp.server import SkillServer
+from gateway.mcp.server import STATE_SECRET, SkillServer
 from gateway.wiring import open_replica
 from services.settings import Settings
 
@@ -24,7 +24,9 @@ async def serve_stdio(settings: Settings) -> None:
         replica = await stack.enter_async_context(open_replica(settings, push))
         push.start()
         stack.push_async_callback(push.close)
-        server = SkillServer(replica, push)
+        server = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
+        server.ranking.start()
+        stack.push_async_callback(server.ranking.close)
         reader, writer = await stack.enter_async_context(stdio_server())
         log.info("speaking MCP on stdio", skills=len(replica.view))
         await server.run(reader, writer, server.create_initialization_options())

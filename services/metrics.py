@@ -47,6 +47,10 @@ hint_failures = _counter("hint_failures_total", "Hints not sent, and connections
 
 notice_failures = _counter("notice_failures_total", "Notices that could not be sent, by who should have them.", "to")
 
+mcp_listen_streams = _gauge("mcp_listen_streams", "Open subscriptions/listen streams.")
+mcp_listen_ended = _counter("mcp_listen_ended_total", "Listen streams ended by this side, by reason.", "reason")
+mcp_answers = _counter("mcp_answers_total", "Requests to /mcp, by who answered them.", "by")
+
 cache_reads = _counter("cache_reads_total", "Cached reads, by the tier that answered.", "tier")
 cache_refused = _counter("cache_refused_total", "Cached records refused because a change is newer.", "tier")
 cache_l2_unsealed = _counter(
@@ -74,6 +78,10 @@ watch_failures = _counter("watch_failures_total", "Scans of a watched folder tha
 
 tool_calls = _counter("tool_calls_total", "Tool calls, by outcome.", "outcome")
 tool_call_seconds = _histogram("tool_call_seconds", "Time of a tool call, queue included.")
+tool_ranking_failures = _counter("tool_ranking_failures_total", "Countings of the most used tools that failed.")
+tool_notices_dropped = _counter(
+    "tool_notices_dropped_total", "Progress and logs of tools their clients were slow to take."
+)
 workers = _gauge("workers", "Live worker processes.")
 worker_starts = _counter("worker_starts_total", "Worker processes started.")
 worker_ends = _counter("worker_ends_total", "Worker processes ended, by reason.", "reason")

@@ -44,6 +44,12 @@ class ToolSpec(msgspec.Struct, frozen=True):
     `command` is `["python", "scripts/x.py:function"]` for a function that stays loaded in a
     warm worker, or any other argv for a process per call that reads its arguments as JSON on
     stdin and prints its result.
+
+    `kind` says how clients meet it: as a tool, as a prompt (its answer is text or messages, its
+    arguments are texts), or as a resource at `<owner>://<uri>`, where `{name}` in `uri` stands for
+    any text without a slash and becomes an argument. An `interactive` one is called with a second
+    argument, through which it reports progress and asks the person or model on the other side;
+    `requires` are the client capabilities it cannot do without.
     """
 
     name: str
@@ -54,6 +60,11 @@ class ToolSpec(msgspec.Struct, frozen=True):
     timeout_s: float = 30.0
     memory_mb: int = 512
     network: bool = False
+    kind: Literal["tool", "prompt", "resource"] = "tool"
+    uri: str = ""
+    mime_type: str = msgspec.field(name="mimeType", default="text/plain")
+    interactive: bool = False
+    requires: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     watch: Literal["auto", "poll", "off"] = "auto"
     scripts_allowed_owners: tuple[str, ...] = ()
     workers_max: int = Field(default=4, ge=1, le=256)
+    tools_list_limit: int = Field(default=64, ge=0)
     call_queue_max: int = Field(default=256, ge=1)
     l1_entries_max: int = Field(default=2000, ge=1)
     l1_policy: Literal["s3fifo", "lru"] = "s3fifo"

@@ -52,13 +52,15 @@ def test_bootstrap_lock_agrees_with_the_sets_it_is_installed_with() -> None:
     assert shared <= pins("bootstrap.lock")
 
 
-def test_frontend_lock_names_no_host() -> None:
-    text = (ROOT / "frontend" / "package-lock.json").read_text()
+@pytest.mark.parametrize("folder", ["frontend", "tests/conformance"])
+def test_node_locks_name_no_host(folder: str) -> None:
+    text = (ROOT / folder / "package-lock.json").read_text()
     packages = json.loads(text)["packages"]
 
     assert '"resolved"' not in text
     assert all("integrity" in each or each.get("link") for path, each in packages.items() if path)
-    assert "omit-lockfile-registry-resolved=true" in (ROOT / "frontend" / ".npmrc").read_text().split()
+    assert "://" not in text
+    assert "omit-lockfile-registry-resolved=true" in (ROOT / folder / ".npmrc").read_text().split()
 
 
 @pytest.fixture(scope="module")

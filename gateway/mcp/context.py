@@ -18,6 +18,7 @@ RequestContext = ServerRequestContext[Any, Any]
 MODERN = "2026-07-28"
 # Required of every result by 2026-07-28; clients of before ignore it.
 COMPLETE = {"resultType": "complete"}
+REVISION_META = "dev.skillwire/revision"
 CONSISTENCY_META = "dev.skillwire/consistency"
 
 
@@ -38,12 +39,16 @@ def level_of(context: RequestContext) -> Level:
     return parse_level(given if isinstance(given, str) else "?")
 
 
-def cacheable(context: RequestContext, result: dict[str, Any], ttl_ms: int = 1000) -> dict[str, Any]:
+def cacheable(
+    context: RequestContext, result: dict[str, Any], ttl_ms: int = 1000, revision: int | None = None
+) -> dict[str, Any]:
     """The result as complete, with SEP-2549's hints on the wire that knows them.
 
     Private, because what is listed depends on who asks; a second, because a change is pushed
-    but a client need not listen.
+    but a client need not listen. Lists name the catalog's `revision`: equal ones list the same.
     """
+    if revision is not None:
+        result |= {"_meta": {REVISION_META: revision}}
     if context.protocol_version >= MODERN:
         result |= {"ttlMs": ttl_ms, "cacheScope": "private"}
     return {**result, **COMPLETE}

@@ -3,59 +3,100 @@
 import asyncio
 from collections.abc import Sequence
 
+import mcp_types as types
 import structlog
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
-from mcp.shared.subscriptions import ResourcesListChanged, ResourceUpdated, ToolsListChanged
+from mcp.shared.subscriptions import PromptsListChanged, ResourcesListChanged, ResourceUpdated, ToolsListChanged
 
 from gateway.mcp import uris
+from gateway.mcp.context import RequestContext, principal_of
 from gateway.mcp.legacy import LegacySessions
+from gateway.mcp.notices import EVERYONE, Notices, Reach
+from gateway.mcp.streams import KEEPALIVE_S, STREAMS_OF_ONE_MAX, ListenStreams
+from notifier.events import Viewer
 from services import metrics
-from services.models import Change
+from services.models import Change, Skill
 from services.ports import CatalogSnapshot
 
 # At most one notice of a kind in this time; the first of a burst goes out at once.
 QUIET_S = 0.1
-_LISTENERS_MAX = 10_000
 
 log = structlog.get_logger(__name__)
 
 
 class McpPush:
-    """A `ChangeSink`: rows become notices, sent by one owned task."""
+    """A `ChangeSink`: rows become notices, sent by one owned task.
+
+    `streams` are those that the edge serves; `listen` serves what the SDK is left with, stdio for one.
+    """
 
     def __init__(self) -> None:
-        self._bus = InMemorySubscriptionBus()
         self._news = asyncio.Event()
-        self._tools = False
-        self._resources = False
-        self._updated: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
-        self.listen = ListenHandler(self._bus, max_subscriptions=_LISTENERS_MAX)
+        self._due = Notices()
+        self._prompts_of: dict[str, object] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sdk: dict[Viewer, tuple[InMemorySubscriptionBus, ListenHandler]] = {}
+        self.streams = ListenStreams()
         self.legacy = LegacySessions()
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="mcp-push")
+        self._tasks = [
+            asyncio.create_task(self._run(), name="mcp-push"),
+            asyncio.create_task(self._keep_alive(), name="mcp-keep-alive"),
+        ]
 
     async def close(self) -> None:
         """Ends listen streams with their final frame."""
-        self.listen.close()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        self.streams.close()
+        for _, handler in self._sdk.values():
+            handler.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def listen(
+        self, context: RequestContext, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        """The SDK delivers whatever is published on its bus: each viewer has its own."""
+        viewer = principal_of(context).viewer
+        if viewer not in self._sdk:
+            bus = InMemorySubscriptionBus()
+            self._sdk[viewer] = bus, ListenHandler(bus, max_subscriptions=STREAMS_OF_ONE_MAX)
+        return await self._sdk[viewer][1](context, params)
 
     def apply(self, changes: Sequence[Change]) -> None:
+        due = self._due
         for change in changes:
             if change.topic == "tools":
-                self._tools = True
+                due.tools.add(Reach(change.owner, change.visibility))
             elif change.topic == "skills" and change.skill is not None:
-                self._resources = True
-                self._updated.add(uris.alias(change.skill))
+                reach = Reach.of(change.skill)
+                due.resources.add(reach)
+                due.updated.update(dict.fromkeys(_uris_of(change.skill), reach))
+                if self._prompts_changed(change.skill):
+                    due.prompts.add(reach)
         self._news.set()
 
     def restart(self, snapshot: CatalogSnapshot) -> None:
-        self._tools = self._resources = True
-        self._updated.update(uris.alias(skill) for skill in snapshot.skills)
+        self._due = Notices({EVERYONE}, {EVERYONE}, {EVERYONE})
+        for skill in snapshot.skills:
+            self._due.updated.update(dict.fromkeys(_uris_of(skill), Reach.of(skill)))
+            self._prompts_changed(skill)
         self._news.set()
+
+    def tools_changed(self) -> None:
+        """Others of the tools are listed now, though none has changed."""
+        self._due.tools.add(EVERYONE)
+        self._news.set()
+
+    def _prompts_changed(self, skill: Skill) -> bool:
+        """True unless the skill serves the prompts it was last seen with, or has never had any."""
+        now = _prompts_of(skill)
+        before = self._prompts_of.pop(skill.id, None)
+        if now is not None:
+            self._prompts_of[skill.id] = now
+        return now != before
 
     async def _run(self) -> None:
         while True:
@@ -68,14 +109,47 @@ class McpPush:
                 log.exception("a notice could not be sent to MCP clients")
             await asyncio.sleep(QUIET_S)
 
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(KEEPALIVE_S)
+            self.streams.keep_alive()
+
     async def _send(self) -> None:
-        tools, resources, updated = self._tools, self._resources, self._updated
-        self._tools, self._resources, self._updated = False, False, set()
-        if tools:
-            await self._bus.publish(ToolsListChanged())
-        if resources:
-            await self._bus.publish(ResourcesListChanged())
-        for uri in updated:
-            await self._bus.publish(ResourceUpdated(uri))
-        if tools or resources:
-            await self.legacy.send(tools=tools, resources=resources)
+        due, self._due = self._due, Notices()
+        if not due:
+            return
+        self.streams.tell(due)
+        for viewer, (bus, _) in self._sdk.items():
+            seen = due.seen_by(viewer)
+            for kind in seen.lists:
+                await bus.publish(_EVENTS[kind]())
+            for uri in seen.updated:
+                await bus.publish(ResourceUpdated(uri))
+        await self.legacy.send(due)
+
+
+_EVENTS: dict[str, type[ToolsListChanged | PromptsListChanged | ResourcesListChanged]] = {
+    "tools": ToolsListChanged,
+    "prompts": PromptsListChanged,
+    "resources": ResourcesListChanged,
+}
+
+
+def _uris_of(skill: Skill) -> list[str]:
+    """Every name under which a client may watch a resource of this skill."""
+    declared = skill.active.tools if skill.active else ()
+    return [
+        uris.alias(skill),
+        *(f"{skill.owner}://{spec.uri}" for spec in declared if spec.kind == "resource"),
+    ]
+
+
+def _prompts_of(skill: Skill) -> object:
+    """What a list of prompts shows of this skill; None for nothing."""
+    if skill.active is None or skill.status != "active":
+        return None
+    fields = skill.active.frontmatter
+    own = [spec for spec in skill.active.tools if spec.kind == "prompt"]
+    invocable = fields.get("user-invocable") is True
+    shown = [skill.active.description, fields.get("arguments"), fields.get("argument-hint")] if invocable else []
+    return (own, shown) if own or shown else None

@@ -1,17 +1,23 @@
 """The MCP server: the SDK's low-level `Server` over our catalog, both protocol eras on one endpoint."""
 
+from functools import partial
 from typing import Any
 
 import mcp_types as types
 import structlog
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 
-from gateway.mcp.context import RequestContext
+from gateway.mcp.context import RequestContext, principal_of
+from gateway.mcp.declared import DeclaredResources
+from gateway.mcp.events import RecentEvents
 from gateway.mcp.legacy import is_supported
+from gateway.mcp.prompts import PromptHandlers
 from gateway.mcp.push import McpPush
+from gateway.mcp.ranking import ToolRanking
 from gateway.mcp.skills import DirectoryParams, SkillResources, UriParams
 from gateway.mcp.tools import ToolHandlers
 from gateway.replica import Replica
@@ -20,6 +26,10 @@ INSTRUCTIONS = (
     "Skillwire serves this team's skills. Call search_skills with what you are about to do, then load_skill to read "
     "the instructions of a match before you start; tools of skills are called by name or through call_tool."
 )
+# How long a legacy client that hung up is to wait before it comes back for an answer.
+RETRY_MS = 500
+# The name under which the deployment keeps the key of tools' states.
+STATE_SECRET = "mcp-state"
 SKILLS_EXTENSION = "io.modelcontextprotocol/skills"
 
 log = structlog.get_logger(__name__)
@@ -28,16 +38,25 @@ log = structlog.get_logger(__name__)
 class SkillServer(Server[Any]):
     """Promises legacy clients `list_changed` and keeps their sessions, to be told from outside a request."""
 
-    def __init__(self, replica: Replica, push: McpPush) -> None:
+    def __init__(self, replica: Replica, push: McpPush, state_key: bytes) -> None:
+        """`state_key` seals what a tool remembers between its questions; the same on every replica."""
         resources = SkillResources(replica)
-        tools = ToolHandlers(replica)
+        declared = DeclaredResources(replica, resources, push.legacy)
+        prompts = PromptHandlers(replica, push.legacy)
+        self.ranking = ToolRanking(
+            replica.store, limit=replica.settings.tools_list_limit, changed=partial(_relist, replica, push)
+        )
+        tools = ToolHandlers(replica, push.legacy, self.ranking)
         # The handlers answer plain dicts, which the SDK takes, though its types say models only.
         handlers: dict[str, Any] = {
             "on_list_tools": tools.list_tools,
             "on_call_tool": tools.call_tool,
-            "on_list_resources": resources.list_resources,
-            "on_list_resource_templates": resources.list_templates,
-            "on_read_resource": resources.read_resource,
+            "on_list_resources": declared.list_resources,
+            "on_list_resource_templates": declared.list_templates,
+            "on_read_resource": declared.read_resource,
+            "on_list_prompts": prompts.list_prompts,
+            "on_get_prompt": prompts.get_prompt,
+            "on_completion": prompts.complete,
         }
         super().__init__(
             "skillwire",
@@ -48,6 +67,8 @@ class SkillServer(Server[Any]):
             get_tool_input_schema=tools.input_schema,
             **handlers,
         )
+        security = RequestStateSecurity(keys=[state_key], bind_principal=lambda context: principal_of(context).id)
+        self.middleware.append(RequestStateBoundary(security, default_audience="skillwire"))
         self.extensions[SKILLS_EXTENSION] = {"directoryRead": True}
         self.add_request_handler("skills/list", types.PaginatedRequestParams, resources.list_skills)
         self.add_request_handler("skills/get", UriParams, resources.get_skill)
@@ -56,6 +77,10 @@ class SkillServer(Server[Any]):
         self._tells_legacy = is_supported()
         if self._tells_legacy:
             self.add_notification_handler("notifications/initialized", types.NotificationParams, self._remember_session)
+            # Not as constructor arguments: the SDK warns that 2026-07-28 has them no more, and legacy clients do.
+            self.add_request_handler("logging/setLevel", types.SetLevelRequestParams, self._set_log_level)
+            self.add_request_handler("resources/subscribe", types.SubscribeRequestParams, declared.watch)
+            self.add_request_handler("resources/unsubscribe", types.UnsubscribeRequestParams, declared.unwatch)
         else:
             log.warning("this version of the mcp SDK cannot tell legacy clients of changes")
             replica.notices.append("MCP clients of before 2026-07-28 are not told of changes with this mcp version")
@@ -66,20 +91,47 @@ class SkillServer(Server[Any]):
         experimental_capabilities: dict[str, dict[str, Any]] | None = None,
         extensions: dict[str, dict[str, Any]] | None = None,
     ) -> InitializationOptions:
-        promised = NotificationOptions(tools_changed=self._tells_legacy, resources_changed=self._tells_legacy)
+        promised = NotificationOptions(
+            tools_changed=self._tells_legacy,
+            prompts_changed=self._tells_legacy,
+            resources_changed=self._tells_legacy,
+        )
         return super().create_initialization_options(
             notification_options or promised, experimental_capabilities, extensions
         )
 
+    async def _set_log_level(self, context: RequestContext, params: types.SetLevelRequestParams) -> dict[str, Any]:
+        self._push.legacy.set_log_level(context.session, params.level)
+        return {}
+
     async def _remember_session(self, context: RequestContext, _: types.NotificationParams) -> None:
-        self._push.legacy.add(context.session)
+        self._push.legacy.add(context.session, principal_of(context).viewer)
+
+
+def _relist(replica: Replica, push: McpPush) -> None:
+    replica.tool_lists.clear()
+    push.tools_changed()
+
+
+class SessionManager(StreamableHTTPSessionManager):
+    """The SDK's, with what was sent kept apart for each session (see `RecentEvents`)."""
+
+    @property
+    def event_store(self) -> RecentEvents:
+        """A fresh one: it is asked for once, when a session begins."""
+        return RecentEvents()
+
+    @event_store.setter
+    def event_store(self, given: object) -> None:
+        assert given is None, "each session gets its own"
 
 
 def session_manager(server: SkillServer, *, body_bytes_max: int) -> StreamableHTTPSessionManager:
     """The HTTP side; Host and Origin are checked by our own edge, before this."""
-    return StreamableHTTPSessionManager(
+    return SessionManager(
         app=server,
         json_response=False,
+        retry_interval=RETRY_MS,
         security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         max_request_body_size=body_bytes_max,
     )

@@ -42,7 +42,7 @@ class SkillResources:
         skills = [skill for skill in self._served(context) if _is_listable(skill)]
         shown, cursor = _page(skills, params.cursor)
         result: dict[str, Any] = {"skills": [_entry(skill, skill.active) for skill in shown if skill.active]}
-        return cacheable(context, _with_cursor(result, cursor))
+        return cacheable(context, _with_cursor(result, cursor), revision=self._replica.view.revision)
 
     async def get_skill(self, context: RequestContext, params: UriParams) -> dict[str, Any]:
         skill, version, path = await self._resolve(context, params.uri)
@@ -80,7 +80,7 @@ class SkillResources:
             for entry in skill.active.manifest
             if entry.path == uris.SKILL_MD
         ]
-        return cacheable(context, _with_cursor({"resources": resources}, cursor))
+        return cacheable(context, _with_cursor({"resources": resources}, cursor), revision=self._replica.view.revision)
 
     async def list_templates(
         self,
@@ -117,6 +117,12 @@ class SkillResources:
             except NotFound as error:
                 raise unknown_resource(params.uri) from error
         return cacheable(context, {"contents": [_contents(params.uri, path, version, data)]})
+
+    async def require(self, context: RequestContext, uri: str) -> None:
+        """Raises `MCPError` for a URI that names nothing this caller may see."""
+        _, version, path = await self._resolve(context, uri)
+        if all(entry.path != path for entry in version.manifest):
+            raise unknown_resource(uri)
 
     async def _resolve(self, context: RequestContext, uri: str) -> tuple[Skill, Version, str]:
         """What a URI names. "Not found" is said only after a tail: it may have been published just now."""

@@ -7,17 +7,20 @@ from typing import Any, NamedTuple
 import mcp_types as types
 import msgspec
 from mcp.shared.exceptions import MCPError
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from gateway.envelope import Reply, write_meta
 from gateway.mcp import uris
 from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, level_of, principal_of
+from gateway.mcp.dialogue import Questions, converse
+from gateway.mcp.legacy import LegacySessions
+from gateway.mcp.ranking import ToolRanking
 from gateway.mcp.skills import DIGEST_META, VERSION_META
 from gateway.operations import cache, incidents, search, skills, tools
 from gateway.operations.table import Context, JsonObject, Params, parse
 from gateway.principal import Principal, Scope
 from gateway.replica import Replica
-from services.failures import NotFound, ServiceError
+from services.failures import NotFound, ServiceError, ToolFailed
 from services.models import SKILL_ID_PATTERN
 from services.skills.tools import CallableTool
 
@@ -81,6 +84,10 @@ async def _check_operation(context: Context, params: incidents.CheckOperation) -
     return msgspec.json.decode((await incidents.check_operation(context, params)).data)
 
 
+async def _record_feedback(context: Context, params: incidents.ReportOutcome) -> Any:
+    return msgspec.json.decode((await incidents.report_outcome(context, params)).data)
+
+
 META_TOOLS = {
     "search_skills": MetaTool(
         "Find skills for a task, by meaning. `token_budget` bounds what the answer costs.",
@@ -90,6 +97,12 @@ META_TOOLS = {
     "load_skill": MetaTool("The instructions of a skill, its files and its tools.", LoadSkill, _load_skill),
     "read_skill_file": MetaTool("A file of a skill.", ReadSkillFile, _read_skill_file),
     "call_tool": MetaTool("Call a tool of a skill by its name.", CallByName, _call_tool, "invoke"),
+    "record_feedback": MetaTool(
+        "Whether a solution that a failed call named helped; solutions that help are named first.",
+        incidents.ReportOutcome,
+        _record_feedback,
+        "invoke",
+    ),
     "check_operation": MetaTool(
         "Whether a call is known to fail: `none`, `warning` or `block`, with what helped before.",
         incidents.CheckOperation,
@@ -101,6 +114,8 @@ META_TOOLS = {
         if name != "cache_stats"
     },
 }
+# Answered within one turn or so of the loop: they need neither progress nor a look-out for clients that leave.
+QUICK_TOOLS = frozenset(META_TOOLS) - {"call_tool", "force_skill_reload", "trigger_hot_reload"}
 _META_LISTED = [
     {"name": name, "description": tool.description, "inputSchema": tool.params.model_json_schema()}
     for name, tool in META_TOOLS.items()
@@ -110,8 +125,10 @@ _META_LISTED = [
 class ToolHandlers:
     """Handlers of `tools/*` over one replica."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, sessions: LegacySessions, ranking: ToolRanking) -> None:
         self._replica = replica
+        self._ranking = ranking
+        self._sessions = sessions
 
     async def list_tools(
         self,
@@ -124,9 +141,9 @@ class ToolHandlers:
             await self._replica.current(level_of(context))
         viewer, tools = principal.viewer, self._replica.tools
         listed = self._replica.tool_lists.get(
-            ("mcp", viewer), lambda: [_listed(tool) for tool in tools.listed(viewer.sees)]
+            ("mcp", viewer), lambda: [_listed(tool) for tool in self._ranking.listed(tools.listed(viewer.sees))]
         )
-        return cacheable(context, {"tools": [*_META_LISTED, *listed]})
+        return cacheable(context, {"tools": [*_META_LISTED, *listed]}, revision=self._replica.view.revision)
 
     def input_schema(self, name: str) -> dict[str, Any] | None:
         """For the SDK, which would otherwise list every tool to find this one's schema on each call."""
@@ -144,23 +161,34 @@ class ToolHandlers:
         try:
             operation = Context(self._replica, principal, caller_of(context), level_of(context))
             if params.name in META_TOOLS:
-                return await _call_meta(operation, META_TOOLS[params.name], arguments)
+                return await call_meta(operation, params.name, arguments)
             principal.require("invoke")
-            await self._replica.seek(operation.level, partial(self._find, params.name, principal))
-            answer = await self._replica.calls.call(params.name, arguments, operation.caller)
+            tool = await self._replica.seek(operation.level, partial(self._find, params.name, principal))
+            run = partial(self._replica.calls.run, tool, arguments, operation.caller)
+            if tool.spec.interactive:
+                answer = await converse(context, self._sessions, tool.spec.requires, run)
+                content = _own_content(answer.result)
+            else:
+                answer = await run()
+                content = _content(answer.result)
+        except Questions as questions:
+            return questions.result
         except NotFound as error:
-            if params.name not in META_TOOLS:
-                raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name}") from error
-            return _failed(error)
+            raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name}") from error
         except ServiceError as error:
             return _failed(error)
         meta = {VERSION_META: answer.version, DIGEST_META: answer.digest, "dev.skillwire/skill": answer.skill}
-        return {**_content(answer.result), "_meta": meta}
+        return {**content, "_meta": {**content.get("_meta", {}), **meta}}
 
 
-async def _call_meta(context: Context, tool: MetaTool, arguments: dict[str, Any]) -> dict[str, Any]:
-    context.principal.require(tool.scope)
-    answer = await tool.run(context, parse(tool.params, arguments))
+async def call_meta(context: Context, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The result of one of the server's own tools; it fails as others do, within its result."""
+    tool = META_TOOLS[name]
+    try:
+        context.principal.require(tool.scope)
+        answer = await tool.run(context, parse(tool.params, arguments))
+    except ServiceError as error:
+        return _failed(error)
     if not isinstance(answer, Reply):
         return _content(answer)
     content = _content(msgspec.json.decode(answer.data))
@@ -173,6 +201,17 @@ def _content(result: Any) -> dict[str, Any]:
     text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
     content: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": False, **COMPLETE}
     return content | {"structuredContent": result} if isinstance(result, dict) else content
+
+
+def _own_content(result: Any) -> dict[str, Any]:
+    """An interactive tool may answer with content of its own making, a picture for instance."""
+    if not isinstance(result, dict) or "content" not in result:
+        return _content(result)
+    try:
+        types.CallToolResult.model_validate(result)
+    except ValidationError as error:
+        raise ToolFailed("the tool's content is not as MCP defines it", code="bad_output") from error
+    return {**result, **COMPLETE}
 
 
 def _failed(error: ServiceError) -> dict[str, Any]:

@@ -10,8 +10,10 @@ import msgspec
 from services import metrics
 from services.caller import Caller
 from services.errors.firewall import ErrorFirewall
+from services.execution.dialogue import Dialogue
 from services.execution.runner import Runner
-from services.skills.tools import ToolView
+from services.failures import ToolFailed
+from services.skills.tools import CallableTool, ToolView
 from services.storage.invocations import InvocationLog
 
 
@@ -46,9 +48,17 @@ class ToolCalls:
         self._allowed_owners = allowed_owners
 
     async def call(self, name: str, arguments: dict[str, Any], caller: Caller) -> CallAnswer:
-        """Raises `NotFound`, `Invalid` (arguments), `Forbidden`, `Unavailable` (no sandbox),
-        `Timeout`, `Exhausted`, `ToolFailed`. Cancelling it ends the worker."""
-        tool = self._tools.get(name, caller.sees)
+        """As `run` does, and raises `NotFound`, and `ToolFailed` for a tool that has to ask somebody."""
+        answer = await self.run(self._tools.get(name, caller.sees), arguments, caller)
+        if isinstance(answer.result, dict) and "inputRequests" in answer.result:
+            raise ToolFailed(f"{name} has to ask its caller; call it over MCP", code="input_required", tool=name)
+        return answer
+
+    async def run(
+        self, tool: CallableTool, arguments: dict[str, Any], caller: Caller, dialogue: Dialogue | None = None
+    ) -> CallAnswer:
+        """Raises `Invalid` (arguments), `Forbidden`, `Unavailable` (no sandbox), `Timeout`,
+        `Exhausted`, `ToolFailed`. Cancelling it ends the worker."""
         outcome = "failed"
         try:
             with metrics.tool_call_seconds.time():
@@ -62,6 +72,7 @@ class ToolCalls:
                         arguments,
                         tenant=caller.id,
                         allowed=tool.skill.owner in self._allowed_owners,
+                        dialogue=dialogue,
                     )
             outcome = "ok"
         finally:

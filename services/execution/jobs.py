@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from services.execution.dialogue import Dialogue
 from services.failures import Invalid
 from services.models import ToolSpec
 
@@ -32,6 +33,7 @@ class Job(msgspec.Struct, frozen=True):
     arguments: dict[str, Any]
     tenant: str
     timeout_s: float
+    dialogue: Dialogue | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True):

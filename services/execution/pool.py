@@ -197,7 +197,8 @@ class WorkerPool:
         try:
             if not worker.is_ready:
                 await self._start(worker, job)
-            answer = _decode_answer(await worker.ask(request))
+            hear = job.dialogue.hear if job.dialogue is not None else None
+            answer = _decode_answer(await worker.ask(request, hear))
             if answer.id != call_id or answer.ok is (answer.error is not None):
                 raise msgspec.ValidationError("it answers another call")
         except WorkerEnded:
@@ -323,6 +324,8 @@ def _request(call_id: int, job: Job, command: Command) -> bytes:
         frame["function"] = command.function
     else:
         frame["argv"] = command.argv
+    if job.dialogue is not None:
+        frame["call"] = job.dialogue.known()
     try:
         payload = _encode(frame)
     except (UnicodeEncodeError, TypeError) as error:

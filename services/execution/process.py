@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from services.clock import monotonic_s
+from services.execution.dialogue import NOTICE
 from services.frames import FrameDecoder, FrameTooLarge, pack
 
 _STDERR_BYTES_MAX = 4096
@@ -86,6 +87,7 @@ class WorkerProcess(asyncio.Protocol):
         self._is_settled = False
         self._decoder = FrameDecoder()
         self._pending: asyncio.Future[bytes] | None = None
+        self._hear: Callable[[bytes], bool] | None = None
 
     @property
     def has_process(self) -> bool:
@@ -146,10 +148,13 @@ class WorkerProcess(asyncio.Protocol):
                 self._channel.abort()
             self._settle()
 
-    def ask(self, payload: bytes) -> "asyncio.Future[bytes]":
+    def ask(self, payload: bytes, hear: Callable[[bytes], bool] | None = None) -> "asyncio.Future[bytes]":
         """The frame that answers this one. Fails with `WorkerEnded`; when the caller stops
-        waiting it must `kill`, since the answer would be taken for the next call's."""
+        waiting it must `kill`, since the answer would be taken for the next call's.
+
+        `hear` is given what the tool says before that, and answers whether that may be said."""
         answer = self._next_frame()
+        self._hear = hear
         if self._channel is not None and not answer.done():
             self._channel.write(pack(payload))
         return answer
@@ -171,6 +176,9 @@ class WorkerProcess(asyncio.Protocol):
             self.kill("protocol")
             return
         for payload in payloads:
+            waiting = self._pending is not None and not self._pending.done()
+            if waiting and self._hear is not None and payload.startswith(NOTICE) and self._hear(payload):
+                continue
             if self._pending is None or self._pending.done():
                 self.kill("protocol")  # a frame that nobody asked for: the tool wrote to our socket
                 return

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.execution.dialogue import Dialogue
 from services.execution.jobs import Job, Outcome, parse_command
 from services.execution.packages import PackageFolders
 from services.execution.pool import WorkerPool
@@ -19,10 +20,18 @@ class Runner:
         self._schemas = ToolSchemas()
 
     async def run(
-        self, tool: ToolSpec, version: Version, arguments: dict[str, Any], *, tenant: str, allowed: bool
+        self,
+        tool: ToolSpec,
+        version: Version,
+        arguments: dict[str, Any],
+        *,
+        tenant: str,
+        allowed: bool,
+        dialogue: Dialogue | None = None,
     ) -> Outcome:
         """`tenant` is whose turn in the line the call takes; `allowed` is the operator's word for
-        the skill's owner. Raises what `WorkerPool.call` and `PackageFolders.folder` raise."""
+        the skill's owner; without a `dialogue` an interactive tool meets a client that can do nothing.
+        Raises what `WorkerPool.call` and `PackageFolders.folder` raise."""
         if not allowed:
             raise Forbidden(
                 "scripts of this skill's owner are not allowed to run; "
@@ -36,9 +45,13 @@ class Runner:
         if problem is not None:
             raise Invalid(f"the arguments do not fit the tool's schema: {problem}", code="bad_arguments")
         folder = await self._folders.folder(version.digest, version.manifest)
-        outcome = await self._pool.call(Job(folder, version.digest, tool, arguments, tenant, tool.timeout_s))
-        if tool.output_schema is not None:
-            problem = self._schemas.problem(version.digest, tool.name, "out", tool.output_schema, outcome.result)
+        heard = (dialogue or Dialogue()) if tool.interactive else None
+        outcome = await self._pool.call(Job(folder, version.digest, tool, arguments, tenant, tool.timeout_s, heard))
+        result = outcome.result
+        if tool.interactive and isinstance(result, dict):
+            result = result.get("structuredContent")
+        if tool.output_schema is not None and (result is not None or not tool.interactive):
+            problem = self._schemas.problem(version.digest, tool.name, "out", tool.output_schema, result)
             if problem is not None:
                 raise ToolFailed(f"the result does not fit the tool's schema: {problem}", code="bad_output")
         return outcome

@@ -3,7 +3,8 @@
 It is bound into the sandbox as a single file, so it imports the standard library alone and
 nothing of ours. Frames are those of `services/frames.py`: 4 bytes, big endian, then JSON.
 
-    -> {"id", "arguments", "cpu_s", "function" | "argv"}
+    -> {"id", "arguments", "cpu_s", "function" | "argv", "call": {...} for an interactive tool}
+    <- {"notice": {"kind", ...}}                 what an interactive tool says while it runs
     <- {"ready": true, "load_ms"}               once, after the script is loaded
     <- {"ready": false, "error"}                 once, then the worker ends
     <- {"id", "ok", "ms", "logs", "result" | "error": {"code", "type", "message", "traceback"}}
@@ -123,11 +124,39 @@ def load(script: str) -> dict[str, object]:
     return vars(module)
 
 
-def call_function(names: dict[str, object], name: str, arguments: dict[str, object]) -> object:
+class Call:
+    """The second argument of an interactive tool: what it knows of its caller, and may say while it runs.
+
+    `capabilities` are the client's. To ask, the tool returns `{"inputRequests": {key: {"method", "params"}},
+    "requestState": text}`; it is called again with the answers in `responses`, by the same keys, and the
+    text in `state`. It may be another worker that answers: what matters stands in the state.
+    """
+
+    def __init__(self, known: dict[str, typing.Any], send: typing.Callable[[bytes], None]) -> None:
+        self.capabilities = known["capabilities"]
+        self.responses = known["responses"]
+        self.state = known["state"]
+        self._send = send
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        self._say({"kind": "progress", "progress": done, "total": total, "message": message})
+
+    def log(self, data: object, level: str = "info") -> None:
+        self._say({"kind": "log", "level": level, "data": data})
+
+    def detach(self) -> None:
+        """Lets the client hang up and come back for the result, where its transport can."""
+        self._say({"kind": "detach"})
+
+    def _say(self, notice: dict[str, object]) -> None:
+        self._send(b'{"notice":' + encode_result(notice) + b"}")
+
+
+def call_function(names: dict[str, object], name: str, arguments: dict[str, object], call: Call | None) -> object:
     function = names.get(name)
     if not callable(function):
         raise ToolError("no_function", f"the script has no function {name!r}")
-    return function(arguments)
+    return function(arguments) if call is None else function(arguments, call)
 
 
 def run_process(argv: list[str], arguments: dict[str, object]) -> tuple[object, str]:
@@ -201,7 +230,12 @@ def describe(error: BaseException) -> dict[str, object]:
     return {"code": code, "type": type(error).__name__, "message": message, "traceback": shown}
 
 
-def answer_call(frame: dict[str, typing.Any], names: dict[str, object], sink: CappedSink) -> bytes:
+def answer_call(
+    frame: dict[str, typing.Any],
+    names: dict[str, object],
+    sink: CappedSink,
+    send: typing.Callable[[bytes], None],
+) -> bytes:
     """Runs one call and answers its frame; whatever the tool raises ends here."""
     began = time.perf_counter()
     logs = ""
@@ -210,7 +244,8 @@ def answer_call(frame: dict[str, typing.Any], names: dict[str, object], sink: Ca
         if "argv" in frame:
             result, logs = run_process(frame["argv"], frame["arguments"])
         else:
-            result = call_function(names, frame["function"], frame["arguments"])
+            call = Call(frame["call"], send) if "call" in frame else None
+            result = call_function(names, frame["function"], frame["arguments"], call)
         tail = b',"ok":true,"result":' + encode_result(result)
     except BaseException as error:  # noqa: BLE001 - a tool may raise anything, SystemExit included
         logs = getattr(error, "logs", "") or logs
@@ -271,7 +306,7 @@ def main() -> None:
         frame = json.loads(received.read(int.from_bytes(head, "big")))
         sys.stdout = sys.stderr = printed  # a tool may have replaced them
         os.chdir("/job")
-        send(answer_call(frame, names, sink))
+        send(answer_call(frame, names, sink, send))
         clear_scratch()
 
 

@@ -52,6 +52,14 @@ class CompiledLists:
         self._lists[key] = Compiled(now_s, made)
         return made
 
+    def hit(self, key: Hashable) -> bool:
+        """Counts an answer given from bytes that were made of this list; False when the list is not good any more."""
+        found = self._lists.get(key)
+        if found is None or self._clock() >= found.made_s + TTL_S:
+            return False
+        self.hits += 1
+        return True
+
     def clear(self) -> None:
         self._lists.clear()
 

@@ -17,6 +17,7 @@ import msgspec
 
 from services.models import Diagnostic, Draft, FileEntry, Grade, ToolSpec, Visibility
 from services.skills import frontmatter
+from services.skills.kinds import kind_problem
 from services.skills.manifest import build_manifest, digest_of
 from services.skills.tool_schema import problem_of
 
@@ -402,4 +403,4 @@ def _tool_problem(tool: ToolSpec, files: Mapping[str, bytes], known: Mapping[str
     for schema in (tool.input_schema, tool.output_schema):
         if schema is not None and schema.get("type") != "object":
             return "schemas describe an object"
-    return None
+    return kind_problem(tool)

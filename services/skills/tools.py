@@ -2,8 +2,9 @@
 
 A tool of a package is `<owner>_<skill>_<tool>`; owners and skills hold no underscore, so that
 two tools never share it. Names match `[A-Za-z0-9_-]{1,60}`; one that would be longer is cut and
-ends in a hash. Such a name *can* be another tool's (skill `b...b`, tool `1a2b3c4d`): it is then the
+ends in a hash; a tool with its skill's name is `<owner>_<skill>`. Such a name *can* be another tool's (skill `b...b`, tool `1a2b3c4d`): it is then the
 tool of the skill whose id sorts first, on every replica and in whatever order the log came.
+Prompts have such names too, among themselves; resources are named by their URI.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from services.caller import Sees
 from services.failures import NotFound
 from services.models import Change, Skill, ToolSpec, Version
 from services.ports import CatalogSnapshot
+from services.skills.kinds import match_uri
 from services.skills.view import CatalogView
 
 NAME_LENGTH_MAX = 60
@@ -57,11 +59,37 @@ class ToolView:
 
     def listed(self, sees: Sees) -> list[CallableTool]:
         """In name order, the same on every replica."""
-        return [tool for _, tool in sorted(self._by_name.items()) if sees(tool.skill)]
+        return self._listed("tool", sees)
+
+    def prompts(self, sees: Sees) -> list[CallableTool]:
+        return self._listed("prompt", sees)
+
+    def resources(self, sees: Sees) -> list[CallableTool]:
+        return self._listed("resource", sees)
 
     def find(self, name: str, sees: Sees) -> CallableTool | None:
-        tool = self._by_name.get(name)
-        return tool if tool is not None and sees(tool.skill) else None
+        return self._found("tool", name, sees)
+
+    def find_prompt(self, name: str, sees: Sees) -> CallableTool | None:
+        return self._found("prompt", f"prompt:{name}", sees)
+
+    def find_resource(self, uri: str, sees: Sees) -> tuple[CallableTool, dict[str, str]] | None:
+        """What serves this URI, with what its template's names stand for there."""
+        exact = self._found("resource", uri, sees)
+        if exact is not None:
+            return exact, {}
+        owner = uri.partition("://")[0]
+        for tool in self._listed("resource", sees):
+            if tool.skill.owner == owner and (values := match_uri(tool.name, uri)):
+                return tool, values
+        return None
+
+    def _listed(self, kind: str, sees: Sees) -> list[CallableTool]:
+        return [tool for _, tool in sorted(self._by_name.items()) if tool.spec.kind == kind and sees(tool.skill)]
+
+    def _found(self, kind: str, key: str, sees: Sees) -> CallableTool | None:
+        tool = self._by_name.get(key)
+        return tool if tool is not None and tool.spec.kind == kind and sees(tool.skill) else None
 
     def get(self, name: str, sees: Sees) -> CallableTool:
         """Raises `NotFound`."""
@@ -71,9 +99,9 @@ class ToolView:
         return tool
 
     def of(self, skill: Skill) -> list[CallableTool]:
-        """What this skill serves: not what another skill has the name of."""
+        """The tools this skill serves: not what another skill has the name of."""
         tools = [self._by_name[name] for name in self._names_of.get(skill.id, ())]
-        return [tool for tool in tools if tool.skill.id == skill.id]
+        return [tool for tool in tools if tool.skill.id == skill.id and tool.spec.kind == "tool"]
 
     def _put(self, skill: Skill) -> None:
         before = self._names_of.pop(skill.id, [])
@@ -82,11 +110,12 @@ class ToolView:
         now: list[str] = []
         if skill.active is not None:
             for spec in skill.active.tools:
-                name = callable_name(skill, spec)
-                claims = self._claims.setdefault(name, {})
+                name = f"{skill.owner}://{spec.uri}" if spec.kind == "resource" else callable_name(skill, spec)
+                key = f"prompt:{name}" if spec.kind == "prompt" else name
+                claims = self._claims.setdefault(key, {})
                 if skill.id not in claims:
                     claims[skill.id] = CallableTool(name, skill, skill.active, spec)
-                    now.append(name)
+                    now.append(key)
         if now:
             self._names_of[skill.id] = now
         for name in {*before, *now}:
@@ -102,7 +131,9 @@ class ToolView:
 
 def callable_name(skill: Skill, spec: ToolSpec) -> str:
     """`main_calculator_evaluate`."""
-    name = f"{skill.owner}_{skill.name}_{spec.name}"
+    name = f"{skill.owner}_{skill.name}"
+    if spec.name != skill.name:
+        name += f"_{spec.name}"
     if len(name) <= NAME_LENGTH_MAX:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]

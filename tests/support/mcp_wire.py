@@ -1,6 +1,8 @@
 """The 2026-07-28 wire by hand, for methods the client library has no call for."""
 
+import io
 import json
+import zipfile
 from typing import Any
 
 import httpx2
@@ -32,3 +34,12 @@ async def request(
         text = next(line[len("data: ") :] for line in text.splitlines() if line.startswith("data: "))
     decoded: dict[str, Any] = json.loads(text)
     return decoded
+
+
+def zipped(files: dict[str, str]) -> bytes:
+    """A package to upload."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return buffer.getvalue()

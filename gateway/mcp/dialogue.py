@@ -1,0 +1,145 @@
+"""An interactive tool's talk with its client, in both eras.
+
+A tool that has to ask returns its questions (MRTR, SEP-2322). A client of 2026-07-28 gets them as
+the answer and calls again; one of before is asked over its own request's stream, and the tool is
+called again here. No worker is held while a person thinks.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import mcp_types as types
+import structlog
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import ServerMessageMetadata
+from pydantic import BaseModel, ValidationError
+
+from gateway.mcp.context import MODERN, RequestContext
+from gateway.mcp.legacy import LegacySessions
+from services.execution.calls import CallAnswer
+from services.execution.dialogue import Detach, Dialogue, Log, Progress
+from services.failures import Exhausted, ServiceError, ToolFailed
+
+ROUNDS_MAX = 16
+ASK_S = 600.0
+_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+_LOG_LEVEL_META = "io.modelcontextprotocol/logLevel"
+# What may be asked, the capability it needs, and what the client answers with.
+_QUESTIONS: dict[str, tuple[str, type[Any], type[BaseModel]]] = {
+    "elicitation/create": ("elicitation", types.ElicitRequest, types.ElicitResult),
+    "sampling/createMessage": ("sampling", types.CreateMessageRequest, types.CreateMessageResult),
+    "roots/list": ("roots", types.ListRootsRequest, types.ListRootsResult),
+}
+
+log = structlog.get_logger(__name__)
+
+Run = Callable[[Dialogue], Awaitable[CallAnswer]]
+
+
+class Questions(Exception):  # not an error: the answer of a round
+    """What a client of 2026-07-28 is to answer before it calls again."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__("the tool asks its client")
+        self.result = result
+
+
+async def converse(context: RequestContext, sessions: LegacySessions, requires: dict[str, Any], run: Run) -> CallAnswer:
+    """The tool's final answer. Raises `Questions`, `MCPError` (-32021) for a capability that the client
+    has not declared, and what `run` raises."""
+    capabilities = _capabilities(context)
+    _require(capabilities, requires)
+    given = context.params or {}
+    responses, state = given.get("inputResponses") or {}, given.get("requestState") or ""
+    for _ in range(ROUNDS_MAX):
+        answer = await _told(context, sessions, Dialogue(capabilities, responses, state), run)
+        result = answer.result
+        if not isinstance(result, dict) or "inputRequests" not in result:
+            return answer
+        questions = _checked(result, capabilities)
+        state = str(result.get("requestState") or "")
+        if context.protocol_version >= MODERN:
+            asked: dict[str, Any] = {"resultType": "input_required", "inputRequests": questions}
+            raise Questions({**asked, "requestState": state} if state else asked)
+        responses = {key: await _ask(context, question) for key, question in questions.items()}
+    raise Exhausted(f"the tool asked {ROUNDS_MAX} times without coming to an end", code="too_many_rounds")
+
+
+def _capabilities(context: RequestContext) -> dict[str, Any]:
+    declared = context.session.client_capabilities
+    return declared.model_dump(by_alias=True, mode="json", exclude_none=True) if declared else {}
+
+
+def _require(capabilities: dict[str, Any], requires: dict[str, Any]) -> None:
+    missing = {name: wanted for name, wanted in requires.items() if name not in capabilities}
+    if missing:
+        message = f"this needs a client with {', '.join(sorted(missing))}"
+        raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, message, {"requiredCapabilities": missing})
+
+
+def _checked(result: dict[str, Any], capabilities: dict[str, Any]) -> dict[str, Any]:
+    questions = result["inputRequests"]
+    if not isinstance(questions, dict) or not questions:
+        raise ToolFailed("the tool asks, but says no question", code="bad_output")
+    for question in questions.values():
+        known = _QUESTIONS.get(question.get("method", "")) if isinstance(question, dict) else None
+        if known is None:
+            raise ToolFailed(f"a tool asks with {', '.join(_QUESTIONS)}", code="bad_output")
+        capability, request, _ = known
+        _require(capabilities, {capability: {}})
+        try:
+            request.model_validate(question)
+        except ValidationError as error:
+            raise ToolFailed(
+                f"the tool's question is not valid: {error.error_count()} errors", code="bad_output"
+            ) from error
+    return questions
+
+
+async def _ask(context: RequestContext, question: dict[str, Any]) -> dict[str, Any]:
+    _, request, answer = _QUESTIONS[question["method"]]
+    related = ServerMessageMetadata(related_request_id=context.request_id)
+    told = await context.session.send_request(request.model_validate(question), answer, ASK_S, related)
+    return told.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+
+async def _told(context: RequestContext, sessions: LegacySessions, dialogue: Dialogue, run: Run) -> CallAnswer:
+    """The tool's answer, after all that it said before it."""
+    failure: ServiceError | None = None
+    async with asyncio.TaskGroup() as group:
+        telling = group.create_task(_tell(context, sessions, dialogue))
+        try:
+            answer = await run(dialogue)
+        except ServiceError as error:  # raised below: the group would make an ExceptionGroup of it
+            failure = error
+        await dialogue.notices.join()
+        telling.cancel()
+    if failure is not None:
+        raise failure
+    return answer
+
+
+async def _tell(context: RequestContext, sessions: LegacySessions, dialogue: Dialogue) -> None:
+    while True:
+        notice = await dialogue.notices.get()
+        match notice:
+            case Progress(progress, total, message):
+                await context.session.report_progress(progress, total, message)
+            case Log(level, data):
+                if _LEVELS.index(level) >= _threshold(context, sessions):
+                    params = types.LoggingMessageNotificationParams(level=level, data=data)
+                    message_ = types.LoggingMessageNotification(params=params)
+                    await context.session.send_notification(message_, context.request_id)
+            case Detach():
+                if context.close_sse_stream is not None:
+                    await context.close_sse_stream()
+        dialogue.notices.task_done()
+
+
+def _threshold(context: RequestContext, sessions: LegacySessions) -> int:
+    """The least level this client wants; 2026-07-28 says it with each request, or gets none."""
+    if context.protocol_version >= MODERN:
+        wanted = (context.meta or {}).get(_LOG_LEVEL_META)
+        return _LEVELS.index(wanted) if wanted in _LEVELS else len(_LEVELS)
+    return _LEVELS.index(sessions.log_level(context.session))

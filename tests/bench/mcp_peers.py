@@ -1,0 +1,76 @@
+"""What the MCP edge is measured beside: `python -m tests.bench.mcp_peers KIND PORT_FD TOOLS`, one process each."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import mcp_types as types
+import uvicorn
+from fastmcp import FastMCP
+from mcp.server.lowlevel import Server
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
+from mcp.shared.subscriptions import ToolsListChanged
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}, "times": {"type": "integer"}}}
+
+
+def bare(_: int) -> Any:
+    """Answers the bytes it was given with PUT: what sending them costs at the least."""
+    held: dict[str, bytes] = {}
+
+    async def answer(request: Request) -> Response:
+        if request.method == "PUT":
+            held["body"] = await request.body()
+            return Response()
+        await request.body()
+        return Response(held["body"], media_type="application/json")
+
+    return Starlette(routes=[Route("/mcp", answer, methods=["PUT", "POST"])])
+
+
+def low_level(count: int) -> Any:
+    tools = [types.Tool(name=f"tool-{at}", description="Repeats a text.", input_schema=SCHEMA) for at in range(count)]
+
+    async def list_tools(*_: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=tools)
+
+    bus = InMemorySubscriptionBus()
+
+    async def call_tool(_: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        if params.name == "change":
+            await bus.publish(ToolsListChanged())
+        return types.CallToolResult(content=[types.TextContent(type="text", text=json.dumps(params.arguments))])
+
+    server: Server[Any] = Server(
+        "low",
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_subscriptions_listen=ListenHandler(bus, max_subscriptions=10_000),
+        get_tool_input_schema=lambda _: SCHEMA,
+    )
+    return server.streamable_http_app(json_response=True)
+
+
+def fast(count: int) -> Any:
+    server = FastMCP("fast")
+
+    def repeat(text: str = "", times: int = 1) -> str:
+        return text * times
+
+    for at in range(count):
+        server.tool(repeat, name=f"tool-{at}", description="Repeats a text.")
+    return server.http_app(path="/mcp", json_response=True)
+
+
+APPS: dict[str, Callable[[int], Any]] = {"bare": bare, "low-level SDK": low_level, "FastMCP": fast}
+
+
+if __name__ == "__main__":
+    kind, descriptor, tools = sys.argv[1:]
+    app = APPS[kind](int(tools))
+    uvicorn.run(app, fd=int(descriptor), log_level="error", access_log=False)

@@ -1,0 +1,2 @@
+def tool(arguments):
+    return "It fits."

@@ -1,0 +1,3 @@
+def tool(arguments, call):
+    call.log("A line for clients that want it.")
+    return "Logged."

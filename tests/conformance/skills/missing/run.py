@@ -1,0 +1,2 @@
+def capability(arguments, call):
+    return "The client can sample."

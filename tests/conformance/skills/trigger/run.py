@@ -1,0 +1,2 @@
+def called(arguments):
+    return "The change follows."

@@ -1,0 +1,2 @@
+def mcp_header(arguments):
+    return f"region={arguments.get('region', '')}"

@@ -1,0 +1,94 @@
+"""What installers of agents read: the index, its artifacts, and the public `skills` command line itself."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.listeners import eventually
+from tests.support.service import Service, write_skill
+
+CLI = Path(__file__).parents[1] / "conformance" / "node_modules" / "skills" / "bin" / "cli.mjs"
+INDEX = "/.well-known/agent-skills/index.json"
+
+
+def index(service: Service, base: str = "") -> dict[str, dict[str, Any]]:
+    body = httpx2.get(f"{service.url}{base}{INDEX}", timeout=30).json()
+    assert body["$schema"].endswith("/discovery/0.2.0/schema.json")
+    return {entry["name"]: entry for entry in body["skills"]}
+
+
+def test_every_artifact_has_the_digest_that_the_index_names(service: Service, skills: Path) -> None:
+    found = index(service)
+    assert {"hello-world", "calculator"} <= found.keys()
+    for entry in found.values():
+        answer = httpx2.get(f"{service.url}{entry['url']}", timeout=30)
+        assert f"sha256:{hashlib.sha256(answer.content).hexdigest()}" == entry["digest"]
+    calculator = found["calculator"]
+    assert (calculator["type"], calculator["owner"], calculator["version"]) == ("archive", "main", 1)
+    packed = httpx2.get(f"{service.url}{calculator['url']}", timeout=30).content
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        file = archive.extractfile("SKILL.md")
+        assert file is not None
+        assert file.read() == (skills / "calculator" / "SKILL.md").read_bytes()
+
+
+def test_an_index_is_scoped_by_owner_and_name_and_found_where_clients_of_before_look(service: Service) -> None:
+    assert index(service, "/main").keys() == index(service).keys()
+    assert index(service, "/nobody") == {}
+    assert index(service, "/main/calculator").keys() == {"calculator"}
+    old = httpx2.get(f"{service.url}/.well-known/skills/index.json", timeout=30)
+    assert old.content == httpx2.get(f"{service.url}{INDEX}", timeout=30).content
+
+
+def test_what_a_client_has_is_not_sent_again_until_it_changes(service: Service, skills: Path) -> None:
+    first = httpx2.get(f"{service.url}{INDEX}", timeout=30)
+    again = httpx2.get(f"{service.url}{INDEX}", headers={"if-none-match": first.headers["etag"]}, timeout=30)
+    assert (again.status_code, again.content) == (304, b"")
+    write_skill(skills, "found-by-all")
+
+    async def changed() -> bool:
+        return "found-by-all" in index(service)
+
+    async def waited() -> None:
+        await eventually(changed)
+
+    asyncio.run(waited())
+    entry = index(service)["found-by-all"]
+    assert (entry["type"], entry["url"].rpartition("/")[2]) == ("skill-md", "SKILL.md")
+    assert httpx2.get(f"{service.url}{INDEX}", headers={"if-none-match": first.headers["etag"]}).status_code == 200
+
+
+def test_an_unknown_version_is_not_found(service: Service) -> None:
+    for path in ("main/calculator/99/skill.tar.gz", "main/none/1/SKILL.md", "main/calculator/0/SKILL.md"):
+        answer = httpx2.get(f"{service.url}/.well-known/agent-skills/{path}", timeout=30)
+        assert answer.status_code in (404, 422), path
+
+
+@pytest.mark.skipif(not CLI.exists(), reason="`make conformance` installs the skills command line")
+def test_the_public_command_line_installs_from_here(service: Service, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    assert node is not None
+    argv = [node, str(CLI), "add", service.url, "--skill", "*", "-y", "-a", "claude-code"]
+    environment = os.environ | {"DISABLE_TELEMETRY": "1", "HOME": str(tmp_path), "NO_COLOR": "1"}
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = index(service).keys()
+    installed = {path.parent.name: path for path in (tmp_path / ".claude" / "skills").glob("*/SKILL.md")}
+    assert installed.keys() == names
+    for name, entry in index(service).items():
+        manifest = httpx2.get(f"{service.url}/api/v1/skills/main/{name}", timeout=30).json()["data"]["manifest"]
+        assert entry["version"] >= 1
+        for file in manifest:
+            data = (installed[name].parent / file["path"]).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == file["sha256"], (name, file["path"])
+    assert json.loads((tmp_path / "skills-lock.json").read_text())

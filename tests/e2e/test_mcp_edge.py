@@ -1,0 +1,163 @@
+"""What the edge answers is what the SDK answers, until something changes; and errors are the specification's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support import mcp_wire
+from tests.support.listeners import eventually
+from tests.support.service import Service, write_skill
+
+pytestmark = pytest.mark.anyio
+URI = "skill://main/calculator/SKILL.md"
+READS: list[tuple[str, dict[str, Any]]] = [
+    ("server/discover", {}),
+    ("tools/list", {}),
+    ("prompts/list", {}),
+    ("resources/list", {}),
+    ("resources/templates/list", {}),
+    ("skills/list", {}),
+    ("skills/get", {"uri": URI}),
+    ("resources/read", {"uri": URI}),
+    ("tools/call", {"name": "load_skill", "arguments": {"skill": "main/calculator"}}),
+    ("tools/call", {"name": "load_skill", "arguments": {"skill": "main/none"}}),
+    ("tools/call", {"name": "search_skills", "arguments": {"query": "add numbers", "limit": 1}}),
+    ("tools/call", {"name": "search_skills", "arguments": {"limit": "many"}}),
+]
+
+
+async def by_edge(client: httpx2.AsyncClient) -> float:
+    text = (await client.get("/metrics")).text
+    return sum(float(line.split()[-1]) for line in text.splitlines() if 'mcp_answers_total{by="edge"}' in line)
+
+
+@pytest.mark.parametrize(("method", "params"), READS)
+async def test_the_edge_answers_as_the_sdk_does(service: Service, method: str, params: dict[str, Any]) -> None:
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+
+        async def is_the_same() -> bool:
+            before = await by_edge(client)
+            kept = await mcp_wire.request(client, method, params)
+            # The first is the SDK's; so is one that comes while the log has not been read for half a second.
+            if await by_edge(client) != before + 1:
+                return False
+            # A level of freshness is nothing the edge reads.
+            asked = await mcp_wire.request(client, method, params, consistency="bounded")
+            assert await by_edge(client) == before + 1
+            return kept == asked  # a search goes by meaning as well once vectors have come
+
+        await eventually(is_the_same)
+
+
+async def test_a_change_is_in_the_next_answer(service: Service, skills: Path) -> None:
+    folder = write_skill(skills, "edge-changes")
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+
+        async def digest() -> str | None:
+            listed = (await mcp_wire.request(client, "skills/list"))["result"]["skills"]
+            entries = {entry["frontmatter"]["name"]: entry for entry in listed}
+            entry = entries.get("edge-changes")
+            return str(entry["resources"][0]["digest"]) if entry else None
+
+        first = await eventually(digest)
+        uri = "skill://main/edge-changes/SKILL.md"
+        before = (await mcp_wire.request(client, "resources/read", {"uri": uri}))["result"]
+        write_skill(skills, "edge-changes", body="Otherwise.")
+
+        async def changed() -> bool:
+            return bool(await digest() != first)
+
+        await eventually(changed)
+        after = (await mcp_wire.request(client, "resources/read", {"uri": uri}))["result"]
+        assert "Do it." in before["contents"][0]["text"]
+        assert "Otherwise." in after["contents"][0]["text"]
+    assert (folder / "SKILL.md").exists()
+
+
+def post(service: Service, body: Any, **changed: str) -> httpx2.Response:
+    headers = {
+        "accept": "application/json, text/event-stream",
+        "content-type": "application/json",
+        "mcp-protocol-version": mcp_wire.VERSION,
+        "mcp-method": "tools/list",
+        **{name.replace("_", "-"): value for name, value in changed.items()},
+    }
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return httpx2.post(f"{service.url}/mcp", content=data, headers=headers, timeout=10)
+
+
+META = {
+    "io.modelcontextprotocol/protocolVersion": mcp_wire.VERSION,
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+def ask(method: str = "tools/list", meta: Any = META, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 7, "method": method, "params": {"_meta": meta, **params}}
+
+
+REFUSED: dict[str, tuple[Any, dict[str, str], int, int]] = {
+    "no _meta": ({"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": {}}, {}, 400, -32602),
+    "no capabilities": (
+        ask(meta={"io.modelcontextprotocol/protocolVersion": mcp_wire.VERSION}),
+        {},
+        400,
+        -32602,
+    ),
+    "another version in the body": (
+        ask(meta={**META, "io.modelcontextprotocol/protocolVersion": "2025-11-25"}),
+        {},
+        400,
+        -32020,
+    ),
+    "another method in the body": (ask("skills/list"), {}, 400, -32020),
+    "another name in the body": (
+        ask("resources/read", uri=URI),
+        {"mcp_method": "resources/read", "mcp_name": "skill://main/x/SKILL.md"},
+        400,
+        -32020,
+    ),
+    "no name": (ask("resources/read", uri=URI), {"mcp_method": "resources/read"}, 400, -32020),
+    "an unknown method": (ask("skills/forget"), {"mcp_method": "skills/forget"}, 404, -32601),
+    "a cursor of somebody else": (ask("skills/list", cursor="x"), {"mcp_method": "skills/list"}, 400, -32602),
+    "a batch": ([ask()], {}, 400, -32600),
+    "no JSON": (b"{", {}, 400, -32700),
+    "an unknown version": (
+        ask(meta={**META, "io.modelcontextprotocol/protocolVersion": "2031-01-01"}),
+        {"mcp_protocol_version": "2031-01-01"},
+        400,
+        -32022,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_request_against_the_rules_is_refused_as_the_specification_says(service: Service, case: str) -> None:
+    body, headers, status, code = REFUSED[case]
+    answer = post(service, body, **headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+
+
+def test_an_unknown_uri_is_named_with_its_error(service: Service) -> None:
+    for uri in (
+        "skill://main/none/SKILL.md",
+        "skill://main/calculator/none.md",
+        "skill://main/@99/calculator/SKILL.md",
+    ):
+        answer = post(service, ask("resources/read", uri=uri), mcp_method="resources/read", mcp_name=uri)
+        error = answer.json()["error"]
+        assert (error["code"], error["data"]["uri"]) == (-32602, uri)
+
+
+def test_a_foreign_origin_or_host_and_an_oversized_body_are_refused(service: Service) -> None:
+    assert post(service, ask(), origin="https://elsewhere.example").status_code == 403
+    assert post(service, ask(), host="elsewhere.example").status_code == 421
+    assert post(service, b" " * (34 * 1024 * 1024)).status_code == 413
+
+
+def test_get_is_not_allowed_on_the_stateless_wire(service: Service) -> None:
+    headers = {"mcp-protocol-version": mcp_wire.VERSION, "accept": "text/event-stream"}
+    assert httpx2.get(f"{service.url}/mcp", headers=headers, timeout=5).status_code == 405

