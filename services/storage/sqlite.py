@@ -11,6 +11,7 @@ publish, which on a busy machine take longer than the disk does.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -39,7 +40,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from services.failures import Unavailable
+from services.failures import Full, Unavailable
 from services.storage import schema
 from services.storage.database import KEYS_MAX, Answer, PlanFor, counted, found_schema, prepare_tables, replacing
 from services.storage.plan import NAMESPACE, Row, WritePlan
@@ -48,6 +49,8 @@ T = TypeVar("T")
 
 # How long a writer waits for another replica's write before it gives up.
 _LOCK_WAIT_MS = 5000
+# The second is said of the index of the log, the file `-shm`, when it cannot grow.
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 class SqliteDatabase:
@@ -68,13 +71,13 @@ class SqliteDatabase:
         self.writes = create_async_engine(async_url, pool_size=1, max_overflow=0)
         # A single statement has a snapshot of its own: neither a BEGIN before it nor a ROLLBACK after.
         self._tails = create_async_engine(async_url, pool_size=1, pool_reset_on_return=None)
-        self._plans = create_engine(
+        self.plans = create_engine(
             url.set(drivername="sqlite"), pool_size=1, max_overflow=0, connect_args={"check_same_thread": False}
         )
-        for engine in (self.reads.sync_engine, self.writes.sync_engine, self._tails.sync_engine, self._plans):
+        for engine in (self.reads.sync_engine, self.writes.sync_engine, self._tails.sync_engine, self.plans):
             _set_up(engine)
         _begin_with(self.reads.sync_engine, "BEGIN")
-        for engine in (self.writes.sync_engine, self._plans):
+        for engine in (self.writes.sync_engine, self.plans):
             _begin_with(engine, "BEGIN IMMEDIATE")
         self._planner = ThreadPoolExecutor(1, thread_name_prefix="sqlite plans")
         self._writer = asyncio.Lock()
@@ -127,7 +130,7 @@ class SqliteDatabase:
             await _write(connection, plan)
             return answer
 
-        with _answering(), self._plans.begin() as connection:
+        with _answering(), self.plans.begin() as connection:
             return _run(transaction(cast(AsyncConnection, _AtOnce(connection))))
 
     async def record(self, rows: Sequence[Row]) -> None:
@@ -155,7 +158,7 @@ class SqliteDatabase:
     async def close(self) -> None:
         async with self._writer:
             await asyncio.to_thread(self._planner.shutdown)
-            self._plans.dispose()
+            self.plans.dispose()
             await self.writes.dispose()
         await self._tails.dispose()
         await self.reads.dispose()
@@ -241,6 +244,8 @@ def _answering() -> Iterator[None]:
         # subclasses other than OperationalError are mistakes of ours.
         if type(error) is not DatabaseError and not isinstance(error, OperationalError):
             raise
+        if getattr(error.orig, "sqlite_errorcode", None) in _FULL:
+            raise Full("the disk of the database is full") from error
         # `orig` alone: the whole error quotes the statement's parameters, and this message goes to callers.
         raise Unavailable(f"the database does not answer: {error.orig}") from error
 

@@ -28,10 +28,12 @@ async def test_sigterm_ends_streams_with_a_resumable_close_and_exits_zero(tmp_pa
             lines = stream.aiter_lines()
             assert "hello" in await anext(lines)
             service.process.send_signal(signal.SIGTERM)
-            with pytest.raises(websockets.ConnectionClosed) as closed:
-                async with asyncio.timeout(5):
+            async with asyncio.timeout(5):
+                bye = json.loads(await socket.recv())
+                with pytest.raises(websockets.ConnectionClosed) as closed:
                     await socket.recv()
             rest = [line async for line in lines]
+        assert bye["method"] == "bye"
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 3001
         assert "event: bye" in rest

@@ -72,7 +72,7 @@ async def test_the_child_ends_when_idle_and_comes_back_with_the_next_text() -> N
     first = embedder.child_pid
     assert first is not None
     await _until(lambda: embedder.child_pid is None)
-    assert not _is_alive(first)
+    await _until(lambda: not _is_alive(first))
     await embedder.embed(["b"])
     await embedder.close()
 

@@ -22,6 +22,7 @@ async def kill_publishers(data_dir: Path, url: str, rounds: int) -> int:
     publisher = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.publisher", data_dir, url,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )  # fmt: skip
     assert publisher.stdin is not None
     assert publisher.stdout is not None
@@ -29,7 +30,7 @@ async def kill_publishers(data_dir: Path, url: str, rounds: int) -> int:
     try:
         for round_ in range(rounds):
             publisher.stdin.write(b"\n")
-            async with asyncio.timeout(60 if is_place(url) else 5):
+            async with asyncio.timeout(60):
                 child = int(await publisher.stdout.readline())
                 if round_ % 2:  # in the other rounds it is killed while it opens the store, as often as not
                     await published_once_more(data_dir)
@@ -40,7 +41,7 @@ async def kill_publishers(data_dir: Path, url: str, rounds: int) -> int:
             if looks and (data_dir / "acknowledged").exists():
                 rows = await _assert_whole(data_dir, url)
     finally:
-        publisher.stdin.close()
+        os.killpg(publisher.pid, signal.SIGKILL)  # its children as well, if a round was given up
         async with asyncio.timeout(5):
             await publisher.wait()
     return rows
