@@ -7,6 +7,7 @@ first attribute it does not have runs its `__init__` as ever. Whoever imported i
 what is there.
 """
 
+import importlib
 import importlib.util
 import sys
 from types import ModuleType
@@ -19,6 +20,8 @@ class _Deferred(ModuleType):
         # The machinery asks for some that a package need not have.
         if name.startswith("__") or spec is None or spec.loader is None:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
+            return importlib.import_module(f"{self.__name__}.{name}")  # `from package import module`
         self.__class__ = ModuleType  # type: ignore[assignment]  # from here on a module like any other
         spec.loader.exec_module(self)
         return getattr(self, name)

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import ColumnElement, Table, inspect, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio.engine import AsyncConnection
 
 from services.failures import Unavailable
 from services.storage import schema

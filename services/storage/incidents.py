@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import case, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio.engine import AsyncConnection
 
 from services.errors.nouns import Incident, IncidentQuery, KnownIncidents, Level, Solution
 from services.failures import NotFound

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio.engine import AsyncConnection
 
 from services.clock import utc_now
 from services.failures import Conflict, Invalid, NotFound

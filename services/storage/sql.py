@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import delete, func, or_, select, tuple_, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio.engine import AsyncConnection
 
 from services.failures import NotFound, Unavailable
 from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version

@@ -18,6 +18,25 @@ print([name for name in ("mcp.client", "mcp.server.mcpserver") if name in sys.mo
     assert said_by(program) == "[]"
 
 
+def test_the_service_imports_nothing_of_the_orm() -> None:
+    program = """
+import sys, gateway.commands.service
+print([name for name in sys.modules if name.startswith("sqlalchemy.orm")])
+"""
+    assert said_by(program) == "[]"
+
+
+def test_a_module_of_a_deferred_package_is_had_without_the_package() -> None:
+    program = """
+import gateway, sys
+from sqlalchemy.ext.asyncio import engine
+print(engine.__name__, "sqlalchemy.orm" in sys.modules)
+from sqlalchemy.ext.asyncio import AsyncSession
+print(AsyncSession.__name__, "sqlalchemy.orm" in sys.modules)
+"""
+    assert said_by(program).splitlines() == ["sqlalchemy.ext.asyncio.engine False", "AsyncSession True"]
+
+
 def test_what_a_deferred_package_exports_is_there_when_it_is_asked_for() -> None:
     program = """
 import gateway.commands.service
