@@ -26,6 +26,7 @@ _STATUS: dict[type[failures.ServiceError], int] = {
     failures.Timeout: 504,
     failures.Exhausted: 429,
     failures.Unavailable: 503,
+    failures.Full: 507,
     failures.ToolFailed: 502,
 }
 # JSON-RPC leaves -32000 to -32099 to the server.

@@ -9,6 +9,7 @@
       +-- Timeout         the deadline passed; the work was stopped
       +-- Exhausted       a bounded queue or rate is full; try again later
       +-- Unavailable     a part this needs is not there now
+      |     +-- Full      there is no room left to store it
       +-- ToolFailed      the tool ran and reported an error of its own
 
 `code` is a stable string for programs; the message is for people. How each one
@@ -68,6 +69,12 @@ class Exhausted(ServiceError):
 
 class Unavailable(ServiceError):
     code = "unavailable"
+
+
+class Full(Unavailable):
+    """Nothing was stored; it goes on by itself once there is room."""
+
+    code = "disk_full"
 
 
 class ToolFailed(ServiceError):

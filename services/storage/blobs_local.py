@@ -10,6 +10,7 @@ touched is young at that look, and one that is gone is missed by whoever comes t
 """
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.failures import NotFound, Unavailable
+from services.failures import Full, NotFound, Unavailable
 from services.ports import Swept
 from services.storage.folder import write_folder
 
@@ -29,6 +30,7 @@ _LEFTOVER_AGE_S = 24 * 3600
 _REMOVALS = 64
 # Syncs of different files overlap in the disk's queue; more threads than this gain nothing on two cores.
 _WRITERS = 8
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class LocalBlobs:
@@ -102,6 +104,8 @@ class LocalBlobs:
             for folder in (*folders, self._root):
                 _sync(folder)
         except OSError as error:
+            if error.errno in _FULL:
+                raise Full("the disk of the blobs is full") from error
             raise Unavailable(f"a blob could not be written: {error}") from error
 
     def _touch(self, names: Iterable[str]) -> set[str]:

@@ -33,7 +33,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from services import metrics
-from services.failures import Unavailable
+from services.failures import Full, Unavailable
 from services.storage.database import Answer, PlanFor, found_schema, prepare_tables
 from services.storage.plan import NAMESPACE, Row, WritePlan
 from services.storage.schema import storable
@@ -217,6 +217,8 @@ def _answering() -> Iterator[None]:
             raise Unavailable(_BAD_URL) from error
         if not _is_trouble(cause):
             raise
+        if isinstance(cause, asyncpg.exceptions.DiskFullError):
+            raise Full("the disk of the database is full") from error
         # The driver's words alone: the whole error quotes the statement's parameters, and this goes to callers.
         raise Unavailable(f"the database does not answer: {cause}") from error
     except OSError as error:

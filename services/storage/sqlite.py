@@ -11,6 +11,7 @@ publish, which on a busy machine take longer than the disk does.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -39,7 +40,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from services.failures import Unavailable
+from services.failures import Full, Unavailable
 from services.storage import schema
 from services.storage.database import KEYS_MAX, Answer, PlanFor, counted, found_schema, prepare_tables, replacing
 from services.storage.plan import NAMESPACE, Row, WritePlan
@@ -48,6 +49,8 @@ T = TypeVar("T")
 
 # How long a writer waits for another replica's write before it gives up.
 _LOCK_WAIT_MS = 5000
+# The second is said of the index of the log, the file `-shm`, when it cannot grow.
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 class SqliteDatabase:
@@ -71,7 +74,8 @@ class SqliteDatabase:
         self._plans = create_engine(
             url.set(drivername="sqlite"), pool_size=1, max_overflow=0, connect_args={"check_same_thread": False}
         )
-        for engine in (self.reads.sync_engine, self.writes.sync_engine, self._tails.sync_engine, self._plans):
+        self.engines = (self.reads.sync_engine, self.writes.sync_engine, self._tails.sync_engine, self._plans)
+        for engine in self.engines:
             _set_up(engine)
         _begin_with(self.reads.sync_engine, "BEGIN")
         for engine in (self.writes.sync_engine, self._plans):
@@ -241,6 +245,8 @@ def _answering() -> Iterator[None]:
         # subclasses other than OperationalError are mistakes of ours.
         if type(error) is not DatabaseError and not isinstance(error, OperationalError):
             raise
+        if getattr(error.orig, "sqlite_errorcode", None) in _FULL:
+            raise Full("the disk of the database is full") from error
         # `orig` alone: the whole error quotes the statement's parameters, and this message goes to callers.
         raise Unavailable(f"the database does not answer: {error.orig}") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.failures import Unavailable
+from services.failures import Full, Unavailable
 from services.storage.schema import SCHEMA_VERSION
 from services.storage.sql import SqlStore
 from services.storage.sqlite import SqliteDatabase
@@ -150,7 +150,7 @@ async def test_a_full_disk_is_unavailable_and_the_store_goes_on_when_there_is_ro
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(shutil.disk_usage(disk).free))
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(Full):
             await store.publish([draft(f"skill-{n}", "x" * 100) for n in range(100)])
         assert (await store.head()).seq == 1
         ballast.unlink()
