@@ -105,11 +105,17 @@ async def assert_chained(store: SqlStore) -> int:
     numbers: dict[str, list[int]] = {}
     for row in versions:
         numbers.setdefault(row["skill_id"], []).append(row["version"])
+    pruned: dict[str, set[int]] = {}
+    for row in rows:
+        if row["kind"] == "skill.pruned":
+            data = msgspec.json.decode(row["body"])["data"]
+            pruned.setdefault(data["id"], set()).update(data["versions"])
     for row in skills:
         if row["status"] == "removed":
             assert row["id"] not in numbers
             continue
-        assert numbers[row["id"]] == list(range(1, row["last_version"] + 1))
+        gone = pruned.get(row["id"], set())
+        assert numbers[row["id"]] == [n for n in range(1, row["last_version"] + 1) if n not in gone]
         assert row["seq"] <= len(rows)
         assert row["active_version"] is None or row["active_version"] <= row["last_version"]
     return int(head["seq"])
