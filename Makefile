@@ -6,6 +6,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 
 export PYTHON ?= python3
+# Without bytecode every process compiles all it imports again: 7 s of a start instead of 2.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 SOURCES := gateway services notifier
 ARGS ?=

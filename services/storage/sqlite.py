@@ -74,7 +74,8 @@ class SqliteDatabase:
         self.plans = create_engine(
             url.set(drivername="sqlite"), pool_size=1, max_overflow=0, connect_args={"check_same_thread": False}
         )
-        for engine in (self.reads.sync_engine, self.writes.sync_engine, self._tails.sync_engine, self.plans):
+        self.engines = (self.reads.sync_engine, self.writes.sync_engine, self._tails.sync_engine, self.plans)
+        for engine in self.engines:
             _set_up(engine)
         _begin_with(self.reads.sync_engine, "BEGIN")
         for engine in (self.writes.sync_engine, self.plans):

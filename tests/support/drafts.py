@@ -115,11 +115,17 @@ async def assert_chained(store: SqlStore | DynamoStore) -> int:
     numbers: dict[str, list[int]] = {}
     for skill_id, number in sorted(kept.versions):
         numbers.setdefault(skill_id, []).append(number)
+    pruned: dict[str, set[int]] = {}
+    for row in kept.rows:
+        if row["kind"] == "skill.pruned":
+            data = msgspec.json.decode(row["body"])["data"]
+            pruned.setdefault(data["id"], set()).update(data["versions"])
     for skill in kept.skills:
         if skill["status"] == "removed":
             assert skill["id"] not in numbers
             continue
-        assert numbers[skill["id"]] == list(range(1, skill["last_version"] + 1))
+        gone = pruned.get(skill["id"], set())
+        assert numbers[skill["id"]] == [n for n in range(1, skill["last_version"] + 1) if n not in gone]
         assert skill["seq"] <= len(kept.rows)
         active = skill.get("active_version")
         assert active is None or active <= skill["last_version"]
