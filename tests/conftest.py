@@ -1,7 +1,9 @@
 """What every test gets, no task left behind, and the databases it may ask for."""
 
 import asyncio
+import gc
 import os
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -22,6 +24,16 @@ settings.load_profile("skillwire")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def killed_replicas() -> Iterator[None]:
+    """For tests that simulate: a replica that is killed there leaves coroutines behind that will never be run.
+    They go here, and not in whatever test comes after."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

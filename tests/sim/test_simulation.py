@@ -14,6 +14,7 @@ from tests.sim.usual import usual_replica
 
 # A replica that is killed in the simulation leaves coroutines behind that will never be run.
 pytestmark = [
+    pytest.mark.usefixtures("killed_replicas"),
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

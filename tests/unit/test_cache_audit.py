@@ -142,6 +142,7 @@ async def test_a_record_that_nobody_would_be_given_is_not_audited() -> None:
         assert KEY in dict(at.replica.memory.cells())
 
 
+@pytest.mark.usefixtures("killed_replicas")
 @pytest.mark.parametrize("name", ["validity not checked at a hit", "the seal not looked at"])
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
