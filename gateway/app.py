@@ -5,7 +5,6 @@ from fastapi.exceptions import RequestValidationError
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp
 
 from gateway.auth import Authenticator
 from gateway.edge import Edge
@@ -37,7 +36,7 @@ def create_app(
     streams: ListenStreams,
     authenticator: Authenticator,
     draining: Draining,
-) -> ASGIApp:
+) -> Edge:
     """Everything that is served on the port; the replica and the MCP manager stay the caller's to close."""
     app = FastAPI(title="Skillwire", version=replica.version, docs_url=None, redoc_url=None)
     app.include_router(probes_router(replica, draining))
@@ -53,9 +52,10 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _on_bad_values)
     app.add_exception_handler(HTTPException, _on_http_exception)
     settings = replica.settings
+    mcp_edge = McpEdge(app, StreamableHTTPASGIApp(mcp), replica, streams, mcp.app.server_info_stamp)
     return Edge(
-        McpEdge(app, StreamableHTTPASGIApp(mcp), replica, streams, mcp.app.server_info_stamp),
-        HotLane(replica, OPERATIONS),
+        mcp_edge,
+        (HotLane(replica, OPERATIONS), mcp_edge),
         authenticator,
         OriginPolicy(settings),
         body_bytes_max=settings.upload_bytes_max + _BODY_SLACK_BYTES,

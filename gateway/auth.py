@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
+from functools import lru_cache
 
 import cachetools
 
@@ -20,6 +21,7 @@ from services.settings import Settings
 
 TICKET_S = 30.0
 _TICKETS_MAX = 10_000
+_HEADERS_MAX = 1024
 _ADMIN = Principal("admin", ALL_SCOPES, Viewer(owners=None))
 
 
@@ -37,6 +39,8 @@ class Authenticator:
                 "e.g. from `openssl rand -hex 24`"
             )
         self._key_hash = _hash(settings.admin_key) if settings.admin_key else None
+        # A client sends one header, many times.
+        self.from_header = lru_cache(_HEADERS_MAX)(self._from_header)
         self._tickets: cachetools.TTLCache[bytes, Principal] = cachetools.TTLCache(
             _TICKETS_MAX, TICKET_S, timer=monotonic_s
         )
@@ -46,11 +50,11 @@ class Authenticator:
         """True when no key is asked for."""
         return self._key_hash is None
 
-    def from_header(self, authorization: str) -> Principal | None:
+    def _from_header(self, authorization: bytes) -> Principal | None:
         """None for a missing or wrong key."""
         if self._key_hash is None:
             return LOCAL
-        kind, _, key = authorization.partition(" ")
+        kind, _, key = authorization.decode("latin-1").partition(" ")
         if kind.lower() != "bearer" or not hmac.compare_digest(_hash(key.strip()), self._key_hash):
             return None
         return _ADMIN

@@ -2,15 +2,15 @@
 
 Gives each request an id and a start time, refuses foreign hosts and origins, finds the
 principal, bounds bodies, and afterwards counts, logs and hardens the answer. WebSockets pass the
-same checks before they are accepted. A repeated read is answered here, by the hot lane, if it can
-be (`lane.py`).
+same checks before they are accepted. A repeated read is answered here, in a lane, if it can be
+(`lane.py`).
 """
 
 import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import count
 from urllib.parse import parse_qsl
@@ -21,12 +21,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Authenticator
-from gateway.envelope import Dressed
 from gateway.failures import http_answer, problem
-from gateway.lane import HotLane
+from gateway.lane import Asked, Lane
 from gateway.origin import OriginPolicy
 from gateway.principal import Principal
 from notifier.close_codes import UNAUTHENTICATED
+from notifier.raw import Whole
 from services import metrics
 from services.failures import TooLarge
 
@@ -36,7 +36,7 @@ _level = logging.getLogger(__name__)
 
 _OPEN = re.compile(r"/(livez|readyz|health|metrics|favicon\.svg|index\.html|assets/.*)?")
 _TICKETED = ("/ws", "/events")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SECURITY = {
     "content-security-policy": "default-src 'self'; connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
     "base-uri 'none'; object-src 'none'; form-action 'self'",
@@ -44,23 +44,38 @@ _SECURITY = {
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
 }
-_SECURITY_RAW = tuple((name.encode(), value.encode()) for name, value in _SECURITY.items())
+_SECURITY_LINES = "".join(f"{name}: {value}\r\n" for name, value in _SECURITY.items()).encode()
 _HOSTS_MAX = 1024
-_BY_CLASS = tuple(metrics.http_requests.labels(f"{first}xx") for first in range(6))
+
+
+class _Refused(Exception):
+    """An answer that ends a request at the edge."""
+
+    def __init__(self, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.headers = headers
 
 
 class Edge:
     """Wraps the application; `body_bytes_max` bounds what is read of any request body."""
 
     def __init__(
-        self, app: ASGIApp, lane: HotLane, authenticator: Authenticator, origins: OriginPolicy, *, body_bytes_max: int
+        self,
+        app: ASGIApp,
+        lanes: Sequence[Lane],
+        authenticator: Authenticator,
+        origins: OriginPolicy,
+        *,
+        body_bytes_max: int,
     ) -> None:
         self._app = app
-        self._lane = lane
+        self._lanes = lanes
         self._authenticator = authenticator
         self._origins = origins
         # A client sends one Host, many times; taking it apart costs as much as the rest of the checks.
-        self._allows_host = lru_cache(_HOSTS_MAX)(origins.allows_host)
+        self._allows_host = lru_cache(_HOSTS_MAX)(lambda host: origins.allows_host(host.decode("latin-1")))
         self._body_bytes_max = body_bytes_max
         # Request ids name an answer, they open nothing: unlike those of any other run is enough.
         self._run = secrets.token_hex(4)
@@ -70,47 +85,73 @@ class Edge:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        started_s = time.perf_counter()
         headers = _first_of_each(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._run}{next(self._numbers):08x}"
         state = scope.setdefault("state", {})
-        state.update(request_id=request_id, started=started_s, authenticator=self._authenticator)
-        refusal = self._refusal(scope, headers, request_id)
-        if refusal is None and scope["type"] == "http" and state["principal"] is not None:
-            found = self._lane.answer(scope, headers, state["principal"], request_id, started_s)
-            if found is not None:
-                await _given(found, request_id, send)
-                _count(scope, found.status, started_s)
-                return
+        state["request_id"] = request_id = self._request_id(headers)
+        state["started"] = time.perf_counter()
+        state["authenticator"] = self._authenticator
+        refusal = None
+        try:
+            state["principal"] = self._admitted(scope, headers)
+        except _Refused as error:
+            refusal = problem(error.status, error.code, str(error), request_id, headers=error.headers)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             if scope["type"] == "websocket":
                 await self._websocket(refusal, scope, receive, send)
             else:
                 await self._http(refusal, scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: dict[bytes, bytes], request_id: str) -> Response | None:
-        """An answer that ends the request here; otherwise the principal stands in the scope's state."""
-        host = headers.get(b"host", b"").decode("latin-1")
+    def at_once(self, scope: Scope, body: bytes) -> Whole | None:
+        """For the server's protocol: the answer of a lane, None for whatever `__call__` is to look at."""
+        for lane in self._lanes:
+            if lane.takes(scope):
+                break
+        else:
+            return None
+        started_s = time.perf_counter()
+        headers = _first_of_each(scope["headers"])
+        try:
+            principal = self._admitted(scope, headers)
+        except _Refused:
+            return None
+        if principal is None:
+            return None
+        request_id = self._request_id(headers)
+        found = lane.answer(Asked(scope, headers, body, principal, request_id, started_s))
+        if found is None:
+            return None
+        _count(scope, request_id, found.status, started_s)
+        head = b"%bx-request-id: %b\r\n%b" % (found.head, request_id.encode(), _SECURITY_LINES)
+        return Whole(found.status, head, found.body)
+
+    def _request_id(self, headers: dict[bytes, bytes]) -> str:
+        given = headers.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given.decode()
+        return f"{self._run}{next(self._numbers):08x}"
+
+    def _admitted(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal | None:
+        """Who asks, None where nobody need be known. Raises `_Refused`."""
+        host = headers.get(b"host", b"")
         if not self._allows_host(host):
             detail = "this host name is not served here; an operator allows it with SKILLWIRE_ALLOWED_HOSTS"
-            return problem(421, "foreign_host", detail, request_id)
+            raise _Refused(421, "foreign_host", detail)
         origin = headers.get(b"origin")
-        if origin is not None and not self._origins.allows_origin(origin.decode("latin-1"), host):
-            return problem(403, "foreign_origin", "pages of another origin may not call this service", request_id)
+        if origin is not None and not self._origins.allows_origin(origin.decode("latin-1"), host.decode("latin-1")):
+            raise _Refused(403, "foreign_origin", "pages of another origin may not call this service")
         length = headers.get(b"content-length")
         if length is not None and length.isdigit() and int(length) > self._body_bytes_max:
-            return http_answer(_too_large(self._body_bytes_max), request_id)
+            error = _too_large(self._body_bytes_max)
+            raise _Refused(413, error.code, error.message)
         path = scope["path"]
         principal = self._principal(path, headers, scope)
         if principal is None and _OPEN.fullmatch(path) is None:
             detail = "send `Authorization: Bearer <key>`"
-            return problem(401, "unauthenticated", detail, request_id, headers={"www-authenticate": "Bearer"})
-        scope["state"]["principal"] = principal
-        return None
+            raise _Refused(401, "unauthenticated", detail, {"www-authenticate": "Bearer"})
+        return principal
 
     def _principal(self, path: str, headers: dict[bytes, bytes], scope: Scope) -> Principal | None:
-        principal = self._authenticator.from_header(headers.get(b"authorization", b"").decode("latin-1"))
+        principal = self._authenticator.from_header(headers.get(b"authorization", b""))
         if principal is None and path in _TICKETED:
             principal = self._authenticator.from_ticket(dict(parse_qsl(scope["query_string"].decode("latin-1"))))
         return principal
@@ -137,7 +178,7 @@ class Edge:
             elif scope["state"].get("answered") is not error:
                 log.exception("a request failed after its answer had begun", path=scope["path"])
         finally:
-            _count(scope, status, scope["state"]["started"])
+            _count(scope, request_id, status, scope["state"]["started"])
 
     async def _websocket(self, refusal: Response | None, scope: Scope, receive: Receive, send: Send) -> None:
         if refusal is None:
@@ -177,16 +218,9 @@ def _first_of_each(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]
     return dict(reversed([*headers]))
 
 
-async def _given(found: Dressed, request_id: str, send: Send) -> None:
-    headers = [*found.headers, (b"x-request-id", request_id.encode()), *_SECURITY_RAW]
-    await send({"type": "http.response.start", "status": found.status, "headers": headers})
-    await send({"type": "http.response.body", "body": found.body})
-
-
-def _count(scope: Scope, status: int, started_s: float) -> None:
+def _count(scope: Scope, request_id: str, status: int, started_s: float) -> None:
     duration_s = time.perf_counter() - started_s
-    _BY_CLASS[status // 100].inc()
-    metrics.http_request_seconds.observe(duration_s)
+    metrics.answers.count(status, duration_s)
     if _level.isEnabledFor(logging.DEBUG):
         log.debug(
             "request",
@@ -194,5 +228,5 @@ def _count(scope: Scope, status: int, started_s: float) -> None:
             path=scope["path"],
             status=status,
             duration_ms=round(duration_s * 1000, 2),
-            request_id=scope["state"]["request_id"],
+            request_id=request_id,
         )

@@ -12,9 +12,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from notifier.raw import Whole
 from services.cache.tiered import Read
 from services.changes.log import Bound
 from services.clock import utc_now
+
+_CONTROL = "private, no-cache"
 
 
 class Source(NamedTuple):
@@ -82,6 +85,14 @@ class Dressed(NamedTuple):
     body: bytes
 
 
+def enveloped(data: bytes, request_id: str, duration_ms: float, *, hit: bool) -> bytes:
+    rest = (
+        f',"message":"","timestamp":"{utc_now()}","request_id":"{request_id}",'
+        f'"performance":{{"duration_ms":{duration_ms:.3f},"cache_hit":{"true" if hit else "false"}}}}}'
+    )
+    return b'{"success":true,"data":' + data + rest.encode()
+
+
 def dressed(
     answer: Reply, request_id: str, started_s: float, *, reading: bool, if_none_match: str = "", status: int = 200
 ) -> Dressed:
@@ -89,15 +100,13 @@ def dressed(
     `time.perf_counter` of when the request came."""
     headers: list[tuple[bytes, bytes]] = []
     if reading:
-        tag = answer.etag or hashlib.sha256(answer.data).hexdigest()[:16]
-        # Weak: the data is equal, the envelope's stamps are not (RFC 9110, section 8.8.1).
-        etag = f'W/"{tag}"'
+        etag = weak(answer.etag or hashlib.sha256(answer.data).hexdigest()[:16])
         headers = [
             (b"cache-status", cache_status(answer.source).encode("latin-1")),
             (b"etag", etag.encode("latin-1")),
-            (b"cache-control", b"private, no-cache"),
+            (b"cache-control", _CONTROL.encode()),
         ]
-        if if_none_match and _matches(if_none_match, etag):
+        if if_none_match and matches(if_none_match, etag):
             return Dressed(304, headers, b"")
     if answer.seq is not None:
         headers.append((b"x-seq", b"%d" % answer.seq))
@@ -105,17 +114,31 @@ def dressed(
         headers.append((b"x-position", answer.position.encode("latin-1")))
     duration_ms = (time.perf_counter() - started_s) * 1000
     hit = answer.source is not None and answer.source.tier != "l3"
-    body = (
-        b'{"success":true,"data":%b,"message":"","timestamp":"%b","request_id":"%b",'
-        b'"performance":{"duration_ms":%.3f,"cache_hit":%b}}'
-        % (answer.data, utc_now().encode(), request_id.encode(), duration_ms, b"true" if hit else b"false")
-    )
+    body = enveloped(answer.data, request_id, duration_ms, hit=hit)
     headers += (
         (b"server-timing", b"app;dur=%.2f" % duration_ms),
         (b"content-length", b"%d" % len(body)),
         (b"content-type", b"application/json"),
     )
     return Dressed(status, headers, body)
+
+
+def whole(read: Read, tag: str, request_id: str, started_s: float, if_none_match: str) -> Whole:
+    """`dressed` for a cached read that goes out as it is: the same lines, written in one go."""
+    etag = weak(tag)
+    status = cache_status(Source(read.tier, read.bound))
+    head = f"cache-status: {status}\r\netag: {etag}\r\ncache-control: {_CONTROL}\r\n"
+    if if_none_match and matches(if_none_match, etag):
+        return Whole(304, head.encode("latin-1"), b"")
+    duration_ms = (time.perf_counter() - started_s) * 1000
+    body = enveloped(read.value, request_id, duration_ms, hit=True)
+    timing = f"server-timing: app;dur={duration_ms:.2f}\r\ncontent-length: {len(body)}\r\n"
+    return Whole(200, f"{head}{timing}content-type: application/json\r\n".encode("latin-1"), body)
+
+
+def weak(tag: str) -> str:
+    """The data is equal, the envelope's stamps are not (RFC 9110, section 8.8.1)."""
+    return f'W/"{tag}"'
 
 
 def http_response(request: Request, answer: Reply, status: int = 200) -> Response:
@@ -144,5 +167,5 @@ def cache_status(source: Source | None) -> str:
     return f'skillwire; {state}; detail="tier={tier} asof={bound.asof} lag={bound.lag_s:.3f}{stale}"'
 
 
-def _matches(if_none_match: str, etag: str) -> bool:
+def matches(if_none_match: str, etag: str) -> bool:
     return if_none_match == "*" or etag in (part.strip() for part in if_none_match.split(","))

@@ -90,4 +90,4 @@ class Replica:
 
     def tag(self, *parts: object) -> str:
         """An entity tag: `parts` name a state within one history of the log."""
-        return "-".join(map(str, (self.feed.position.epoch, *parts)))
+        return "-".join([self.feed.position.epoch, *map(str, parts)])

@@ -23,7 +23,8 @@ from gateway.replica import Replica
 from gateway.routes.probes import Draining
 from gateway.telemetry import Telemetry
 from gateway.wiring import open_replica
-from notifier.raw import RawHttpProtocol, RawWebSocketProtocol, probe
+from notifier.probe import probe
+from notifier.raw import RawHttpProtocol, RawWebSocketProtocol
 from notifier.websocket import MESSAGE_BYTES_MAX
 from services.clock import monotonic_s
 from services.settings import Settings
@@ -112,8 +113,9 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         is_raw = await probe()
         if not is_raw:
             replica.notices.append("push goes through ASGI: this uvicorn does not hand connections over")
+        app = create_app(replica, manager, push.streams, authenticator, draining)
         config = uvicorn.Config(
-            create_app(replica, manager, push.streams, authenticator, draining),
+            app,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -124,7 +126,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             # Heartbeats of our own are enough; the protocol's pings end healthy connections while a loop is busy.
             ws_ping_interval=None,
             ws_max_size=2 * MESSAGE_BYTES_MAX,
-            http=RawHttpProtocol if is_raw else "httptools",
+            http=RawHttpProtocol.answering(app.at_once) if is_raw else "httptools",
             ws=RawWebSocketProtocol if is_raw else "websockets-sansio",
             timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
         )

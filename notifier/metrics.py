@@ -32,6 +32,11 @@ stream_failures = Counter(
 raw_push = Gauge(
     "skillwire_raw_push", "1 while events are written to transports directly, 0 through ASGI.", registry=REGISTRY
 )
+at_once_failures = Counter(
+    "skillwire_at_once_failures_total",
+    "Requests that failed to be answered as soon as they were read, and went on to their route.",
+    registry=REGISTRY,
+)
 rpc_calls = Counter(
     "skillwire_rpc_calls_total",
     "Calls over WebSocket, by outcome: ok, error, unknown, invalid, timeout, cancelled, busy.",

@@ -1,34 +1,50 @@
-"""Connections that uvicorn hands over once they are open, so that fan-out writes to their transports itself.
+"""uvicorn's protocols, told more than ASGI can say.
 
-ASGI costs a task, a stack of coroutines and an awaited call per message and connection. After `take_over` the ASGI
-task of a connection returns, and what is left of it is the protocol object and its transport: an event is one
-`transport.write`. uvicorn takes protocol classes by a public setting (`Config(ws=..., http=...)`), but what they
-override is private. All of that stands in this file. `probe` tries it at start, without a socket; where it fails, the
-servers' own classes are used and streams go through ASGI (`asgi.py`), slower and with the same meaning.
+ASGI costs a task, a stack of coroutines and an awaited call per message and connection. Two kinds of work here do
+without:
+
+* A stream, once it is open, is taken over. Its ASGI task returns, and what is left of the connection is the protocol
+  object and its transport: an event is one `transport.write`.
+* A request whose answer is at hand is answered when its last byte has been read: one write, no task. Whatever is not
+  so plain -- a body still on its way, pipelined requests, a client that does not read -- goes through ASGI.
+
+uvicorn takes protocol classes by a public setting (`Config(ws=..., http=...)`), but what they override is private. All
+of that stands in this file. `probe.py` tries it at start; where it fails, the servers' own classes are used and
+everything goes through ASGI (`asgi.py`), slower and with the same meaning.
 
 uvicorn's permessage-deflate must be off: frames are made once for all.
 """
 
 import asyncio
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import structlog
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Scope
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
 from notifier.close_codes import CloseCode
 from notifier.events import http_chunk, websocket_frame
-from notifier.metrics import raw_push
+from notifier.metrics import at_once_failures
 from notifier.wire import CLOSE_S, Peer, sse_chunk, websocket_bytes
 
 RAW = "skillwire.raw"
-_PROBE_S = 2.0
+# From here on two writes cost less than a copy.
+_COPIED_BYTES_MAX = 64 * 1024
 
 log = structlog.get_logger(__name__)
+
+
+class Whole(NamedTuple):
+    """A whole HTTP answer: `head` is its header lines, each ended, with a Content-Length among them."""
+
+    status: int
+    head: bytes
+    body: bytes
 
 
 class _NoTimer:
@@ -49,12 +65,43 @@ class _Conversation(ServerProtocol):
         super().recv_frame(frame)
 
 
-class RawWebSocketProtocol(WebSocketsSansIOProtocol):
+class _Streaming(asyncio.Protocol):
+    """What a protocol of uvicorn tells the stream that took its connection over; it stands in front of that class."""
+
+    _peer: Peer | None = None
+    _abort_timer: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._peer is not None:
+            self._peer.paused()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._peer is not None:
+            self._peer.resumed()
+
+    def shutdown(self) -> None:
+        """The server ends; streams are ended by their notifier, with a close that says when to come back."""
+        if self._peer is None:
+            cast(Any, super()).shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._let_go()
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        super().connection_lost(exc)
+
+    def _let_go(self) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            peer.lost()
+
+
+class RawWebSocketProtocol(_Streaming, WebSocketsSansIOProtocol):
     """A `Wire` once it was taken over."""
 
     encode = staticmethod(websocket_bytes)
-    _peer: Peer | None = None
-    _abort_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -130,40 +177,24 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         self._let_go()
         super().handle_parser_exception()
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._peer is not None:
-            self._peer.paused()
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._peer is not None:
-            self._peer.resumed()
+class RawHttpProtocol(_Streaming, HttpToolsProtocol):
+    """A `Wire` for one chunked response that never ends, once it was taken over.
 
-    def shutdown(self) -> None:
-        """The server ends; streams are ended by their notifier, with a close that says when to come back."""
-        if self._peer is None:
-            super().shutdown()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._let_go()
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
-        super().connection_lost(exc)
-
-    def _let_go(self) -> None:
-        peer, self._peer = self._peer, None
-        if peer is not None:
-            peer.lost()
-
-
-class RawHttpProtocol(HttpToolsProtocol):
-    """A `Wire` for one chunked response that never ends, once it was taken over."""
+    `at_once` is asked for every whole request of the plain kind, with its scope and body, and answers None to have
+    it go through ASGI; it must not block, and the application sees nothing of what it answers.
+    """
 
     encode = staticmethod(sse_chunk)
-    _peer: Peer | None = None
+    at_once: Callable[[Scope, bytes], Whole | None] | None = None
     _is_taken = False
-    _abort_timer: asyncio.TimerHandle | None = None
+    _is_parsing = False
+    _begun: tuple[RequestResponseCycle, ASGI3Application] | None = None
+
+    @classmethod
+    def answering(cls, at_once: Callable[[Scope, bytes], Whole | None]) -> type["RawHttpProtocol"]:
+        """This protocol for one server."""
+        return type(cls.__name__, (cls,), {"at_once": staticmethod(at_once)})
 
     def take_over(self, scope: Any, peer: Any) -> bool:
         """`peer` is a `Stream`. False, and nothing has happened, when the response is not the newest of this
@@ -205,153 +236,57 @@ class RawHttpProtocol(HttpToolsProtocol):
     def go_on_reading(self) -> None:
         """See `hold_reading`."""
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        cast(dict[str, Any], self.scope)["extensions"] = {RAW: self}
-
     def data_received(self, data: bytes) -> None:
-        if not self._is_taken:
+        if self._is_taken:
+            return
+        self._is_parsing = True
+        try:
             super().data_received(data)
+        finally:
+            self._is_parsing = False
+            if self._begun is not None:
+                (cycle, app), self._begun = self._begun, None
+                if not self._answered(cycle):
+                    self._start_asgi_task(cycle, app)
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._peer is not None:
-            self._peer.paused()
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Puts off the start until all that has come of the request is read."""
+        if self._is_parsing:
+            self._begun = cycle, app
+        else:
+            cast(dict[str, Any], cycle.scope)["extensions"] = {RAW: self}
+            super()._start_asgi_task(cycle, app)
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._peer is not None:
-            self._peer.resumed()
-
-    def shutdown(self) -> None:
-        """The server ends; streams are ended by their notifier, with a close that says when to come back."""
-        if self._peer is None:
-            super().shutdown()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._let_go()
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
-        super().connection_lost(exc)
-
-    def _let_go(self) -> None:
-        peer, self._peer = self._peer, None
-        if peer is not None:
-            peer.lost()
-
-
-class _Recorder(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.was_closed = False
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def is_closing(self) -> bool:
-        return self.was_closed
-
-    def close(self) -> None:
-        self.was_closed = True
-
-    def abort(self) -> None:
-        self.was_closed = True
-
-    def pause_reading(self) -> None:
-        """Nothing is read."""
-
-    def resume_reading(self) -> None:
-        """Nothing is read."""
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
-
-
-class _Echo:
-    """A stream for the probe."""
-
-    wire: Any = None
-    is_lost = False
-
-    def begin(self, wire: Any) -> None:
-        self.wire = wire
-
-    def receive(self, message: bytes) -> None:
-        self.wire.post(message)
-
-    def paused(self) -> None: ...
-
-    def resumed(self) -> None: ...
-
-    def lost(self) -> None:
-        self.is_lost = True
-
-
-_REQUEST = b"GET / HTTP/1.1\r\nHost: probe\r\n"
-_UPGRADE = (
-    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
-
-
-async def probe() -> bool:
-    """Whether both classes work with the uvicorn that is installed; says so in the metric."""
-    works = False
-    try:
-        async with asyncio.timeout(_PROBE_S):
-            works = await _websocket_works() and await _http_works()
-    except Exception:  # whatever a uvicorn does that we have not seen: ASGI serves as well
-        log.exception("streams go through ASGI: this uvicorn cannot hand connections over")
-    raw_push.set(works)
-    return works
-
-
-async def _probed(app: Any, head: bytes) -> tuple[_Recorder, ServerState]:
-    config = uvicorn.Config(
-        app, ws=RawWebSocketProtocol, http=RawHttpProtocol, lifespan="off", log_config=None, access_log=False
-    )
-    config.ws_per_message_deflate = False
-    state, transport = ServerState(), _Recorder()
-    config.load()
-    protocol = RawHttpProtocol(config=config, server_state=state, app_state={})
-    transport.protocol = protocol
-    protocol.connection_made(transport)
-    protocol.data_received(_REQUEST + head + b"\r\n")
-    while state.tasks:
-        await asyncio.wait(state.tasks)
-    return transport, state
-
-
-async def _websocket_works() -> bool:
-    peer = _Echo()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await send({"type": "websocket.accept"})
-        scope["extensions"][RAW].take_over(peer)
-
-    transport, state = await _probed(app, _UPGRADE)
-    protocol = cast(RawWebSocketProtocol, transport.protocol)
-    protocol.data_received(b"\x81\x82\0\0\0\0ok")  # masked with zeros
-    is_echoed = transport.written.endswith(b"\x81\x02ok") and not transport.was_closed
-    peer.wire.finish(CloseCode(3001, "x"))
-    protocol.connection_lost(None)
-    return is_echoed and transport.written.endswith(b"\x88\x03\x0b\xb9x") and peer.is_lost and not state.connections
-
-
-async def _http_works() -> bool:
-    peer = _Echo()
-
-    async def app(scope: Any, _receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        assert scope["extensions"][RAW].take_over(scope, peer)
-
-    transport, state = await _probed(app, b"")
-    protocol = cast(RawHttpProtocol, transport.protocol)
-    protocol.data_received(b"ignored")
-    peer.wire.post(b"ok")
-    is_sent = transport.written.endswith(b"2\r\nok\r\n") and not transport.was_closed
-    peer.wire.finish(CloseCode(3001, "x"))
-    protocol.connection_lost(None)
-    return is_sent and transport.written.endswith(b"0\r\n\r\n") and peer.is_lost and not state.connections
+    def _answered(self, cycle: RequestResponseCycle) -> bool:
+        """False when nothing was sent. Of pipelined requests none is answered here: their answers would pile up in
+        front of a client that does not read."""
+        if (
+            self.at_once is None
+            or cycle.more_body
+            or cycle is not self.cycle
+            or cycle.waiting_for_100_continue
+            or not cycle.keep_alive
+            or self.flow.write_paused
+            or self.transport.is_closing()
+        ):
+            return False
+        try:
+            whole = self.at_once(cast(Scope, cycle.scope), bytes(cycle.body))
+        except Exception:  # the application answers such a request as it answers any trouble
+            log.exception("a request could not be answered at once", path=cycle.scope["path"])
+            at_once_failures.inc()
+            return False
+        if whole is None:
+            return False
+        lines = [STATUS_LINE[whole.status]]
+        for name, value in cycle.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines += (whole.head, b"\r\n")
+        if len(whole.body) <= _COPIED_BYTES_MAX:
+            self.transport.write(b"".join((*lines, whole.body)))
+        else:
+            self.transport.write(b"".join(lines))
+            self.transport.write(whole.body)
+        cycle.response_started = cycle.response_complete = True
+        self.on_response_complete()
+        return True

@@ -1,92 +1,50 @@
 """MCP's edge, pure ASGI in front of the SDK: what was answered before is answered from its bytes.
 
 The SDK answers first; its result is kept, encoded, for whoever sees the same (`answers.py`), and
-given again while the log says that nothing it was made from has changed. Only the plainest form of
-a 2026-07-28 request is read here: known headers that agree with the body, known members, nothing
-else. Everything unusual, and every error, is the SDK's: the request is replayed into it as it came.
+given again while the log says that nothing it was made from has changed. Only requests of the plain
+form are read here (`plain.py`). Everything unusual, and every error, is the SDK's: the request is
+replayed into it as it came.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.failures import rpc_error, status_of
+from gateway.lane import Asked
 from gateway.mcp.answers import Answers, Key
-from gateway.mcp.context import MODERN
+from gateway.mcp.plain import LISTEN, Ask, parse, routing_of, trimmed
 from gateway.mcp.streams import Filter, ListenStreams
 from gateway.mcp.tools import QUICK_TOOLS, call_meta
 from gateway.operations.table import Context
 from gateway.principal import Principal
 from gateway.replica import Replica
+from notifier.raw import Whole
 from services import metrics
 from services.failures import ServiceError
 
 PATH = "/mcp"
-# A request of the plain form is far below; what is larger is read by the SDK alone.
-BODY_BYTES_MAX = 64 * 1024
 # From here on two writes cost less than a copy.
 _COPIED_BYTES_MAX = 64 * 1024
-LISTEN = "subscriptions/listen"
-_ONE_PAGE = frozenset(("server/discover", "tools/list", "prompts/list", "resources/templates/list"))
-_PAGED = frozenset(("skills/list", "resources/list"))
-_OF_URI = frozenset(("skills/get", "resources/read"))
-_KNOWN = frozenset(method.encode() for method in (*_ONE_PAGE, *_PAGED, *_OF_URI, "tools/call", LISTEN))
-_ROUTING = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"content-length", b"accept"))
+_P = "io.modelcontextprotocol/"
+# Never among the answers that are kept.
+_NEVER_KEPT = frozenset((b"tools/call", LISTEN.encode()))
 _BY_EDGE = metrics.mcp_answers.labels("edge")
 _BY_SDK = metrics.mcp_answers.labels("sdk")
-
-_MEMBERS = ("cursor", "uri", "name", "arguments", "notifications")
-_P = "io.modelcontextprotocol/"
-
-
-class _Meta(msgspec.Struct, forbid_unknown_fields=True):
-    version: Literal["2026-07-28"] = msgspec.field(name=f"{_P}protocolVersion")
-    capabilities: Raw = msgspec.field(name=f"{_P}clientCapabilities")
-    client: Raw | UnsetType = msgspec.field(name=f"{_P}clientInfo", default=UNSET)
-    traceparent: str | UnsetType = UNSET
-    tracestate: str | UnsetType = UNSET
-
-
-class _Params(msgspec.Struct, forbid_unknown_fields=True):
-    meta: _Meta = msgspec.field(name="_meta")
-    cursor: str | UnsetType = UNSET
-    uri: str | UnsetType = UNSET
-    name: str | UnsetType = UNSET
-    arguments: dict[str, Any] | UnsetType = UNSET
-    notifications: Filter | UnsetType = UNSET
-
-
-class _Request(msgspec.Struct, forbid_unknown_fields=True):
-    jsonrpc: Literal["2.0"]
-    id: int | str
-    method: str
-    params: _Params
 
 
 class _Answered(msgspec.Struct):
     result: Raw
 
 
-_decode = msgspec.json.Decoder(_Request).decode
 _decode_answered = msgspec.json.Decoder(_Answered).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Ask(NamedTuple):
-    """A plain request; `argument` is its cursor, URI or tool."""
-
-    id: bytes
-    method: str
-    argument: str
-    arguments: dict[str, Any]
-    wanted: Filter | None
-
-
 class McpEdge:
-    """Serves `PATH` with `sdk` and leaves everything else to `app`."""
+    """Serves `PATH` with `sdk` and leaves everything else to `app`. It is a lane, too."""
 
     def __init__(
         self, app: ASGIApp, sdk: ASGIApp, replica: Replica, streams: ListenStreams, server_info: dict[str, Any]
@@ -102,8 +60,8 @@ class McpEdge:
         if scope["path"] != PATH or scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["headers"] = headers = _trimmed(scope["headers"])
-        routing = _routing(headers) if scope["method"] == "POST" else None
+        scope["headers"] = headers = trimmed(scope["headers"])
+        routing = routing_of(headers) if scope["method"] == "POST" else None
         if routing is None or "read" not in scope["state"]["principal"].scopes:
             _BY_SDK.inc()
             await self._sdk(scope, receive, send)
@@ -111,7 +69,7 @@ class McpEdge:
         body = await _body(receive)
         if body is None:
             return
-        ask = _parse(body, routing)
+        ask = parse(body, routing)
         if ask is None or not await self._answer(ask, scope, body, receive, send):
             _BY_SDK.inc()
             await self._sdk(scope, _replayed(body, receive), send)
@@ -128,9 +86,8 @@ class McpEdge:
             await self._call(ask, principal, send)
             return True
         key = Key(principal.viewer, ask.method, ask.argument)
-        data = self.answers.find(key)
-        if data is not None and (ask.method != "tools/list" or self._replica.tool_lists.hit(("mcp", key.viewer))):
-            _BY_EDGE.inc()
+        data = self._kept(key)
+        if data is not None:
             await _send(send, data, ask.id)
             return True
         state = self.answers.state(ask.argument)
@@ -142,6 +99,30 @@ class McpEdge:
         if (result := heard.result()) is not None:
             self.answers.keep(key, state, result)
         return True
+
+    def takes(self, scope: Scope) -> bool:
+        return bool(scope["path"] == PATH and scope["method"] == "POST")
+
+    def answer(self, asked: Asked) -> Whole | None:
+        """As a lane: an answer that is kept, to a request of the plain form."""
+        if asked.headers.get(b"mcp-method") in _NEVER_KEPT or "read" not in asked.principal.scopes:
+            return None
+        routing = routing_of(trimmed(asked.scope["headers"]))
+        ask = parse(asked.body, routing) if routing is not None else None
+        if ask is None:
+            return None
+        data = self._kept(Key(asked.principal.viewer, ask.method, ask.argument))
+        if data is None:
+            return None
+        body = b'%b,"id":%b}' % (data, ask.id)
+        return Whole(200, b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body), body)
+
+    def _kept(self, key: Key) -> bytes | None:
+        data = self.answers.find(key)
+        if data is None or (key.method == "tools/list" and not self._replica.tool_lists.hit(("mcp", key.viewer))):
+            return None
+        _BY_EDGE.inc()
+        return data
 
     async def _listen(self, ask: Ask, wanted: Filter, principal: Principal, receive: Receive, send: Send) -> None:
         try:
@@ -187,83 +168,6 @@ class _Heard:
             return b'{"jsonrpc":"2.0","result":' + bytes(_decode_answered(self._body).result)
         except msgspec.DecodeError:
             return None  # an error, which is not kept
-
-
-Headers = Sequence[tuple[bytes, bytes]]
-
-
-def _trimmed(headers: Headers) -> Headers:
-    """Without white space around values, which RFC 9110 leaves out and httptools leaves in."""
-    if all(value.strip(b" \t") == value for _, value in headers):
-        return headers
-    return [(name, value.strip(b" \t")) for name, value in headers]
-
-
-def _routing(headers: Headers) -> dict[bytes, bytes] | None:
-    """The headers that decide, each given once; None for a request that is not of the plain form."""
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in _ROUTING:
-            if name in found:
-                return None
-            found[name] = value
-        elif name.startswith(b"mcp-"):  # Mcp-Param-*, Mcp-Session-Id, and what may come
-            return None
-    accept = found.get(b"accept", b"")
-    length = found.get(b"content-length", b"")
-    if (
-        found.get(b"mcp-protocol-version") != MODERN.encode()
-        or found.get(b"mcp-method") not in _KNOWN
-        or b"application/json" not in accept
-        or b"text/event-stream" not in accept
-        or not length.isdigit()
-        or int(length) > BODY_BYTES_MAX
-    ):
-        return None
-    return found
-
-
-def _parse(body: bytes, routing: dict[bytes, bytes]) -> Ask | None:
-    """None for whatever the SDK should look at more closely."""
-    try:
-        request = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    method, params = request.method, request.params
-    if method.encode() != routing[b"mcp-method"] or not _is_object(params.meta.capabilities):
-        return None
-    if params.meta.client is not UNSET and not _is_object(params.meta.client):
-        return None
-    given = {
-        name for name in ("cursor", "uri", "name", "arguments", "notifications") if getattr(params, name) is not UNSET
-    }
-    argument = named = ""
-    if method in _PAGED:
-        allowed, argument = {"cursor"}, params.cursor or ""
-    elif method in _OF_URI:
-        allowed, argument = {"uri"}, params.uri or ""
-        # `skills/get` need not name it in a header; some clients do.
-        named = argument if method == "resources/read" or b"mcp-name" in routing else ""
-        if not argument.startswith("skill://"):
-            return None
-    elif method == "tools/call":
-        allowed, argument = {"name", "arguments"}, params.name or ""
-        named = argument
-    elif method == LISTEN:
-        allowed = {"notifications"}
-    else:
-        allowed = set()
-    is_plain = argument.isascii() and (isinstance(request.id, int) or request.id.isascii())
-    if not given <= allowed or not is_plain or routing.get(b"mcp-name", b"") != named.encode():
-        return None
-    wanted = params.notifications or None
-    if (method == LISTEN) != (wanted is not None):
-        return None
-    return Ask(_encode(request.id), method, argument, params.arguments or {}, wanted)
-
-
-def _is_object(raw: Raw) -> bool:
-    return bytes(raw)[:1] == b"{"
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -22,6 +22,7 @@ from gateway.operations.table import (
 from gateway.principal import Principal
 from gateway.replica import Replica
 from services.cache.deps import depends_on
+from services.cache.read import Read
 from services.cache.space import Space
 from services.failures import Invalid
 from services.models import OWNER_PATTERN, FileEntry, Published, Skill, Version
@@ -97,12 +98,12 @@ async def get_skill(context: Context, params: SkillParams) -> Reply:
     return cached(read, etag=replica.tag(skill.id, skill.seq))
 
 
-def peek_skill(replica: Replica, principal: Principal, values: dict[str, str]) -> Reply | None:
+def peek_skill(replica: Replica, principal: Principal, values: dict[str, str]) -> tuple[Read, str] | None:
     skill = replica.view.find(f"{values['owner']}/{values['name']}")
     if skill is None or not principal.viewer.sees(skill):
         return None
     read = replica.cache.peek(_DETAILS, f"detail:{skill.id}")
-    return None if read is None else cached(read, etag=replica.tag(skill.id, skill.seq))
+    return None if read is None else (read, replica.tag(skill.id, skill.seq))
 
 
 def _detail(context: Context, skill_id: str) -> dict[str, Any]:
@@ -144,12 +145,12 @@ async def list_versions(context: Context, params: SkillParams) -> Reply:
     return cached(read, etag=replica.tag("versions", skill.id, skill.seq))
 
 
-def peek_versions(replica: Replica, principal: Principal, values: dict[str, str]) -> Reply | None:
+def peek_versions(replica: Replica, principal: Principal, values: dict[str, str]) -> tuple[Read, str] | None:
     skill = replica.view.find(f"{values['owner']}/{values['name']}")
     if skill is None or not principal.viewer.sees(skill):
         return None
     read = replica.cache.peek(_VERSIONS, f"versions:{skill.id}")
-    return None if read is None else cached(read, etag=replica.tag("versions", skill.id, skill.seq))
+    return None if read is None else (read, replica.tag("versions", skill.id, skill.seq))
 
 
 async def get_version(context: Context, params: VersionParams) -> Reply:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from gateway.envelope import Reply
 from gateway.principal import Principal, Scope
 from gateway.replica import Replica
+from services.cache.read import Read
 from services.caller import Caller
 from services.changes.levels import BOUNDED, Level
 from services.failures import Invalid
@@ -89,8 +90,9 @@ class Context(NamedTuple):
     level: Level = BOUNDED
 
 
-Peek = Callable[[Replica, Principal, dict[str, str]], Reply | None]
-"""An operation's answer for the parameters of its path, if L1 has it, under the bounded level; else None."""
+Peek = Callable[[Replica, Principal, dict[str, str]], tuple[Read, str] | None]
+"""An operation's answer for the parameters of its path, if L1 has it, under the bounded level, with
+its entity tag; else None."""
 
 
 class Operation(NamedTuple):

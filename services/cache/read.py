@@ -47,4 +47,4 @@ class HitRead(Read):
         if self._feed.applied == self.asof:
             # Nothing was applied since, so the latest tail speaks for this answer too.
             sent_s = max(sent_s, self._feed.horizon_s - DELTA_S)
-        return Bound(self.asof, round(max(0.0, self._clock() - sent_s), 3), stale=False)
+        return Bound(self.asof, max(0.0, self._clock() - sent_s), stale=False)

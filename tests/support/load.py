@@ -1,14 +1,21 @@
 """Keep-alive HTTP/1.1 requests over many connections, and what they cost the server.
 
 The cost is the server's own CPU time, from the system's accounting, so neither this client nor
-anything else on the machine is part of it. All connections ask before the first answer is read:
-the server always has work waiting, as under load.
+anything else on the machine is part of it. Two things keep the client out of it altogether:
+
+* The server is stopped while all connections ask, so that it always has work waiting, as at its
+  limit. One that keeps up goes to sleep after every few requests, and what waking it costs would
+  be counted as theirs -- the more, the faster it is.
+* Where there are two processors, client and server have one each. A client that an answer wakes on
+  the server's own would push it aside, once a request.
 """
 
 import os
+import signal
 import socket
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -36,18 +43,41 @@ def cpu_us_of(pid: int, port: int, request: bytes, *, connections: int, rounds: 
     of it would be laid to its requests.
     """
     with ExitStack() as stack:
+        stack.enter_context(_apart_from(pid))
         sockets = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=_WAIT_S))
             for _ in range(connections)
         ]
         before, started_s = cpu_s(pid), time.perf_counter()
         for _ in range(rounds):
+            os.kill(pid, signal.SIGSTOP)
             for each in sockets:
                 each.sendall(request)
+            os.kill(pid, signal.SIGCONT)
             for each in sockets:
                 _take_answer(each)
         spent_s = cpu_s(pid) - before - idle * (time.perf_counter() - started_s)
         return spent_s * 1e6 / (connections * rounds)
+
+
+@contextmanager
+def _apart_from(pid: int) -> Iterator[None]:
+    ours = os.sched_getaffinity(0)
+    theirs, *others = sorted(ours)
+    if not others:
+        yield
+        return
+    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    for thread in threads:
+        os.sched_setaffinity(thread, {theirs})
+    os.sched_setaffinity(0, others)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
+        for thread in threads:
+            with suppress(ProcessLookupError):  # one that has ended meanwhile
+                os.sched_setaffinity(thread, ours)
 
 
 def _take_answer(connection: socket.socket) -> None:

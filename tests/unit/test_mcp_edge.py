@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.mcp.edge import BODY_BYTES_MAX, _parse, _routing, _trimmed
+from gateway.mcp.plain import BODY_BYTES_MAX, parse, routing_of, trimmed
 from tests.support.mcp_wire import VERSION
 
 META = {
@@ -35,8 +35,8 @@ def body(method: str, params: dict[str, Any] | None = None, meta: Any = META, **
 
 
 def parsed(given_headers: list[tuple[bytes, bytes]], given_body: bytes) -> Any:
-    routing = _routing(_trimmed(given_headers))
-    return None if routing is None else _parse(given_body, routing)
+    routing = routing_of(trimmed(given_headers))
+    return None if routing is None else parse(given_body, routing)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,6 @@ def test_everything_unusual_is_left_to_the_sdk(case: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_body_makes_the_edge_fail(data: bytes) -> None:
-    routing = _routing(LIST)
+    routing = routing_of(LIST)
     assert routing is not None
-    _parse(data, routing)
+    parse(data, routing)

@@ -6,7 +6,8 @@ import pytest
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from notifier.metrics import raw_push
-from notifier.raw import RawHttpProtocol, probe
+from notifier.probe import probe
+from notifier.raw import RawHttpProtocol
 
 pytestmark = pytest.mark.anyio
 

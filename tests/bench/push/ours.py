@@ -15,7 +15,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from notifier import RpcError, RpcRegistry, UnifiedNotifier, Viewer, serve_websocket, sse_response
-from notifier.raw import RawHttpProtocol, RawWebSocketProtocol, probe
+from notifier.probe import probe
+from notifier.raw import RawHttpProtocol, RawWebSocketProtocol
 from tests.bench.push.pace import DATA, allow_many_files, paced
 from tests.support.notifier_log import STAMP, ListLog
 
