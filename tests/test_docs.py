@@ -204,7 +204,7 @@ def _codes_of_call(
     code = next((text_of(keyword.value) for keyword in node.keywords if keyword.arg == "code"), None)
     if code is not None and name in ERRORS:
         raised[code].add(ERRORS[name])
-    if name == "problem" and len(node.args) > 1 and (told := text_of(node.args[1])):
+    if name in ("problem", "_Refused") and len(node.args) > 1 and (told := text_of(node.args[1])):
         status = node.args[0]
         answered[told].update([status.value] if isinstance(status, ast.Constant) else [])  # type: ignore[list-item]
     if name == "get" and len(node.args) == 2 and text_of(node.args[1]) == "bad_request":

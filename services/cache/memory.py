@@ -133,7 +133,7 @@ class MemoryTier:
         cell = Cell(record, space, now, now + ttl_s, now + refresh_in_s)
         if before is not None:
             cell.hits = cell.hits_at_load = before.hits
-            cell.spared, cell.counted = before.spared, before.counted
+            cell.counted = before.counted
         while len(self._cells) >= self.entries_max and key not in self._cells:
             self._cells.popitem()
         self._cells[key] = cell

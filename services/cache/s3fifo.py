@@ -22,7 +22,7 @@ _SMALL_SHARE = 10
 
 
 class Counted(Protocol):
-    """`hits` is raised by whoever reads; `spared` is how many of them no longer count here."""
+    """`hits` is raised by whoever reads; `spared` is how many of them no longer count here, this cache's own."""
 
     hits: int
     spared: int
@@ -55,7 +55,11 @@ class S3FifoCache(cachetools.Cache[str, Counted]):
         self._ghost: OrderedDict[str, None] = OrderedDict()
 
     def __setitem__(self, key: str, cell: Counted) -> None:
-        super().__setitem__(key, cell)
+        """Whoever replaces a cell gives the new one its `hits`."""
+        before = self.get(key)
+        super().__setitem__(key, cell)  # may evict, and look at `before` for it
+        if before is not None:
+            cell.spared = before.spared
         if key in self._main:
             return
         size = self.getsizeof(cell)

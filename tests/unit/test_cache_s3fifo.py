@@ -84,8 +84,7 @@ def cache_of(evicted: list[str]) -> S3FifoCache:
 def put(cache: S3FifoCache, key: str, size: int) -> None:
     item = Item(size)
     if key in cache:
-        before = cache[key]
-        item.hits, item.spared = before.hits, before.spared
+        item.hits = cache[key].hits
     while len(cache) >= ENTRIES and key not in cache:
         cache.popitem()
     cache[key] = item
@@ -120,6 +119,17 @@ def test_it_keeps_and_evicts_what_the_model_does(steps: list[tuple[str, str, int
         assert set(cache) == set(model.size)
         assert cache.currsize == sum(model.size.values()) <= BYTES
         assert len(cache) <= ENTRIES
+
+
+def test_reads_that_brought_a_key_to_main_do_not_count_again_when_it_is_replaced_meanwhile() -> None:
+    cache = cache_of([])
+    put(cache, "a", 10)
+    cache["a"].hits = 2
+    for number in range(9):
+        put(cache, f"b{number}", 20)
+    put(cache, "a", 25)  # makes room: the oldest of the small queue is `a` itself, which goes on to main
+    assert "b0" not in cache
+    assert (cache["a"].hits, cache["a"].spared) == (2, 2)
 
 
 def test_a_scan_passes_by_what_is_read_often() -> None:
