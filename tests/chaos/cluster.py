@@ -130,7 +130,7 @@ class Cluster:
                 if forge:
                     old = random.choice([seen[0], *(others[0] for others in self._seen.values())])
                     old = old[:4] + (10**12).to_bytes(8, "big") + old[12:]
-                elif random.random() < 0.2:
+                elif random.random() < 0.5:
                     old = old[: len(old) // 2]
                 await client.set(key, old, px=60_000)
 

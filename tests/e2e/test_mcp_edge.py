@@ -1,5 +1,6 @@
 """What the edge answers is what the SDK answers, until something changes; and errors are the specification's."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,45 @@ async def test_the_edge_answers_as_the_sdk_does(service: Service, method: str, p
             asked = await mcp_wire.request(client, method, params, consistency="bounded")
             assert await by_edge(client) == before + 1
             return kept == asked  # a search goes by meaning as well once vectors have come
+
+        await eventually(is_the_same)
+
+
+async def raw_answers(service: Service, request: bytes, times: int) -> list[tuple[list[bytes], bytes]]:
+    """Sent in one piece: only a request that comes alone is answered as soon as it was read."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(request * times)
+    answers = []
+    for _ in range(times):
+        head = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+        length = next(int(line.split(b":")[1]) for line in head if line.startswith(b"content-length:"))
+        kept = sorted(line for line in head if not line.startswith((b"date:", b"x-request-id:")))
+        answers.append((kept, await reader.readexactly(length)))
+    writer.close()
+    return answers
+
+
+@pytest.mark.parametrize("read", [("tools/list", {}), ("skills/list", {}), ("resources/read", {"uri": URI})])
+async def test_an_answer_given_at_once_is_the_one_that_asgi_gives(
+    service: Service, read: tuple[str, dict[str, str]]
+) -> None:
+    method, params = read
+    body = json.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": {"_meta": META, **params}}).encode()
+    named = f"mcp-name: {params['uri']}\r\n" if params else ""
+    head = (
+        f"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: application/json, text/event-stream\r\n"
+        f"content-type: application/json\r\nmcp-protocol-version: {mcp_wire.VERSION}\r\nmcp-method: {method}\r\n"
+        f"{named}content-length: {len(body)}\r\n\r\n"
+    )
+    request = head.encode() + body
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+
+        async def is_the_same() -> bool:
+            before = await by_edge(client)
+            [alone] = await raw_answers(service, request, 1)
+            first, second, third = await raw_answers(service, request, 3)
+            # Not while the log has not been read for half a second: the SDK answers then.
+            return await by_edge(client) == before + 4 and alone == first == second == third
 
         await eventually(is_the_same)
 
