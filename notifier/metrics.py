@@ -38,3 +38,13 @@ rpc_calls = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
+fleet_replicas = Gauge("skillwire_fleet_replicas", "Other replicas whose states arrive here.", registry=REGISTRY)
+fleet_messages = Counter(
+    "skillwire_fleet_messages_total",
+    "Messages between replicas about their states, by what became of them: sent, taken, garbage.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+fleet_failures = Counter(
+    "skillwire_fleet_failures_total", "Times that the link between replicas was lost.", registry=REGISTRY
+)

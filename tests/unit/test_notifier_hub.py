@@ -3,7 +3,7 @@ import asyncio
 import msgspec
 import pytest
 
-from notifier import Reset, StateEvent, SubscriptionEnded, UnknownTopic, Viewer
+from notifier import Reset, SubscriptionEnded, UnknownTopic, Viewer
 from notifier.close_codes import SHUTDOWN
 from notifier.notifier import UnifiedNotifier
 from notifier.subscription import Subscription
@@ -366,10 +366,10 @@ async def test_states_come_as_a_snapshot_first_and_are_conflated_by_key(
 
     async with asyncio.timeout(5):
         frames = await subscription.next_batch()
-    states = [msgspec.json.decode(frame.json) for frame in frames if isinstance(frame, StateEvent)]
-    assert [(state["topic"], state["key"], state["data"]) for state in states] == [
-        ("stats", "cpu", 1),
-        ("health", "db", 3),
+    states = [msgspec.json.decode(frame.json) for frame in frames[:2]]
+    assert [(state["topic"], state["key"], state["data"], state["snapshot"]) for state in states] == [
+        ("stats", "cpu", 1, True),
+        ("health", "db", 3, False),
     ]
     assert seqs(frames[2:]) == [4]
     assert notifier.ledger.undelivered == {"conflated": 1}
