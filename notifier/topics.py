@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 LOG_TOPICS = frozenset({"skills", "tools", "solutions"})
 STATE_TOPICS = frozenset({"stats", "health", "cache", "incidents"})
+RUN_TOPIC = "runs/{id}"
 _RUN = re.compile(r"runs/[A-Za-z0-9_-]{1,64}")
 
 # A subscriber's whole set: every topic there is, and some that are not.
@@ -20,7 +21,7 @@ class UnknownTopic(ValueError):
 
 
 def is_state_topic(topic: str) -> bool:
-    """True also for `runs/{id}`, which there is one of for every run."""
+    """True also for a `RUN_TOPIC`, which there is one of for every run."""
     return topic in STATE_TOPICS or _RUN.fullmatch(topic) is not None
 
 
@@ -36,4 +37,4 @@ def checked_topics(topics: Iterable[str]) -> frozenset[str]:
 
 
 def _allowed() -> str:
-    return ", ".join([*sorted(LOG_TOPICS), *sorted(STATE_TOPICS), "runs/{id}"])
+    return ", ".join([*sorted(LOG_TOPICS), *sorted(STATE_TOPICS), RUN_TOPIC])
