@@ -17,11 +17,12 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.frames import Frame, Opcode
+from websockets.frames import Frame, Opcode, apply_mask
 from websockets.server import ServerProtocol
 
 from notifier.close_codes import CloseCode
 from notifier.events import http_chunk, websocket_frame
+from notifier.frames import TEXT_FINAL, frame_bounds
 from notifier.metrics import raw_push
 from notifier.wire import CLOSE_S, Peer, sse_chunk, websocket_bytes
 
@@ -50,11 +51,19 @@ class _Conversation(ServerProtocol):
 
 
 class RawWebSocketProtocol(WebSocketsSansIOProtocol):
-    """A `Wire` once it was taken over."""
+    """A `Wire` once it was taken over.
+
+    Text messages of one frame are taken out of what the client sends here; all other frames go to websockets' parser,
+    one whole frame at a time, so that it is never in the middle of one.
+    """
 
     encode = staticmethod(websocket_bytes)
     _peer: Peer | None = None
     _abort_timer: asyncio.TimerHandle | None = None
+    _reads = 0  # before it was taken over
+    _is_quick = False
+    _partial: bytearray | None = None  # of a frame that will end `_partial_size` bytes after it began
+    _partial_size = 0
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -63,6 +72,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     def take_over(self, peer: Any) -> None:
         """`peer` is a `Stream`: it begins, unless the client has gone already, and gets every message from now on."""
         self.stop_keepalive()
+        self._is_quick = self._reads == 1  # the handshake: the parser is between two frames
         self._peer = peer
         self.close_timer = _HANDED_OVER
         peer.begin(self)
@@ -104,6 +114,41 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == 101:
             cast(dict[str, Any], self.scope["extensions"])[RAW] = self
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_quick:
+            self._reads += 1
+            super().data_received(data)
+            return
+        if self._partial is not None:
+            self._partial += data
+            if len(self._partial) < self._partial_size:
+                return
+            data, self._partial = bytes(self._partial), None
+        self._take_frames(data)
+
+    def _take_frames(self, data: bytes) -> None:
+        at = 0
+        while at < len(data):
+            bounds = frame_bounds(data, at)
+            if bounds is not None and (bounds[0] == at or bounds[1] - bounds[0] > self.config.ws_max_size):
+                self._is_quick = False  # the parser refuses what follows
+                super().data_received(data[at:])
+                return
+            if bounds is None or bounds[1] > len(data):
+                self._partial = bytearray(data[at:])
+                self._partial_size = 0 if bounds is None else bounds[1] - at
+                return
+            first, end = bounds
+            if data[at] == TEXT_FINAL and self._peer is not None and self.conn.current_size is None:
+                self._take_text(apply_mask(data[first:end], data[first - 4 : first]))
+            else:
+                super().data_received(data[at:end])
+            at = end
+
+    def _take_text(self, message: bytes) -> None:
+        self.frames, self.curr_msg_data_type = [message], "text"
+        self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
         if self.close_timer is None:
