@@ -82,7 +82,7 @@ async def test_messages_arrive_whole_and_in_order_however_their_bytes_are_cut() 
                     if rng.random() < 0.3:
                         await asyncio.sleep(0)
                     data = data[size:]
-                answers = []
+                answers: list[bytes] = []
                 while len(answers) < len(texts):
                     opcode, payload = await socket.next_frame()
                     if opcode == Opcode.TEXT:

@@ -324,11 +324,10 @@ async def test_topic_that_joins_later_is_replayed_and_the_others_are_not_repeate
 async def test_nothing_is_delivered_while_a_join_waits_for_its_acknowledgement(
     log: ListLog, notifier: UnifiedNotifier
 ) -> None:
-    announce(log, notifier, 20)
-    subscription = notifier.subscribe(EVERYONE, ["skills"], log.rows[1].id)
+    subscription = notifier.subscribe(EVERYONE, ["skills"])
     await subscription.start()
+    announce(log, notifier, 20)
     log.gate.clear()
-    log.reader_waits.clear()
     reading = asyncio.create_task(batch(subscription, max_events=100))
     async with asyncio.timeout(5):
         await log.reader_waits.wait()
@@ -341,7 +340,7 @@ async def test_nothing_is_delivered_while_a_join_waits_for_its_acknowledgement(
     assert log.reads == reads
 
     subscription.acknowledge(join)
-    assert await reading == list(range(3, 16))
+    assert await reading == list(range(4, 16))
 
 
 async def test_left_topic_is_silent_and_what_it_was_owed_is_counted(log: ListLog, notifier: UnifiedNotifier) -> None:
