@@ -3,13 +3,14 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 from msgspec import Raw
 
 from notifier import protocol
+from notifier.eager import start_eagerly
 from notifier.metrics import rpc_calls
 from notifier.protocol import Batch, Invalid, Message, Notification, Request, Response
 from notifier.rpc import BUSY, DISCONNECTED, TIMED_OUT, Registered, RpcCall, RpcError, RpcRegistry, call_meta
@@ -71,7 +72,7 @@ class RpcConnection:
         self._local = local
         self._in_flight = 0
         self._running: dict[bytes, asyncio.Task[object]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._waiting: dict[bytes, asyncio.Future[Raw]] = {}
         self._number = 0  # of our newest call
         self._is_finishing = False
@@ -172,9 +173,10 @@ class RpcConnection:
         return result
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = start_eagerly(work)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _find(self, method: str) -> Registered | None:
         return self._local.get(method) or self._registry.find(method)

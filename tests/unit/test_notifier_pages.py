@@ -130,3 +130,19 @@ async def test_page_that_was_on_its_way_when_the_history_ended_is_not_kept() -> 
 
     assert await reading == []
     assert [event.id for event in await pages.after(0)] == [new.rows[0].id]
+
+
+async def test_pages_of_another_history_are_not_served_in_the_new_one() -> None:
+    log = ListLog("e1")
+    notifier = notifier_of(log, events_max=8)
+    announce(log, notifier, 30)
+    before = notifier.subscribe(EVERYONE, ["skills"], log.rows[2].id)
+    assert seqs(await before.next_batch())[0] == 4
+    before.close()
+    log.epoch, log.rows = "e2", []
+    announce(log, notifier, 40)
+    subscription = notifier.subscribe(EVERYONE, ["skills"], log.rows[9].id)
+
+    assert (await subscription.start()).recovered
+    frames = await subscription.next_batch()
+    assert [frame.id for frame in frames if isinstance(frame, Event)][:2] == [log.rows[10].id, log.rows[11].id]

@@ -1,7 +1,7 @@
 """A replica of push alone: the real store, feed, notifier and drivers, and a viewer that the client names.
 
-`python -m tests.chaos.push.replica DATABASE_URL RING_EVENTS` forks one for every line `PORT raw|asgi` that it reads, because
-starting Python takes longer than the faults are apart. Each says its port and pid when it serves.
+`python -m tests.chaos.push.replica DATABASE_URL RING_EVENTS` forks one for every line `PORT raw|asgi` that it reads,
+because starting Python takes longer than the faults are apart. Each says its port and pid when it serves.
 """
 
 import asyncio
