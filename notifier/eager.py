@@ -8,17 +8,59 @@ what `asyncio.tasks.Task` does in Python.
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
+import types
+from collections.abc import Awaitable, Coroutine, Generator
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 
-def start_eagerly(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T] | EagerTask[T]":
-    """A task that may be done already; started inside of another task, it begins in the next turn as any other."""
-    if asyncio.current_task() is not None:
-        return asyncio.create_task(work)
-    return EagerTask(work)
+class TimeIsUp(Exception):
+    """Of `within`; a `TimeoutError` is the work's own."""
+
+
+async def within(timeout_s: float, work: Awaitable[T]) -> T:
+    """Awaits the work, for so long from when it first waits: work that does not wait needs no timer."""
+    steps = work.__await__()
+    try:
+        awaited = next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    try:
+        async with asyncio.timeout(timeout_s) as deadline:
+            return await _go_on(steps, awaited)
+    except TimeoutError as error:
+        if deadline.expired():
+            raise TimeIsUp from error
+        raise
+
+
+@types.coroutine
+def _go_on(steps: Generator[Any, Any, T], awaited: Any) -> Generator[Any, Any, T]:
+    while True:
+        try:
+            value = yield awaited
+        except BaseException as error:  # noqa: BLE001  # raised in the work
+            step = partial(steps.throw, error)
+        else:
+            step = partial(steps.send, value)
+        try:
+            awaited = step()
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def start_eagerly(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[T] | EagerTask[T]":
+    """A task that may be done already; started inside of another task, it begins in the next turn as any other.
+
+    `loop` is the running one: to find it out anew is a system call in Python 3.11.
+    """
+    if asyncio.current_task(loop) is not None:
+        return loop.create_task(work)
+    return EagerTask(work, loop)
 
 
 class EagerTask(asyncio.Future[T], Generic[T]):
@@ -29,8 +71,8 @@ class EagerTask(asyncio.Future[T], Generic[T]):
     _cancel_message: Any = None
     _cancels_requested = 0
 
-    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
-        super().__init__()
+    def __init__(self, work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
         self._work = work
         self._context = contextvars.copy_context()
         self._context.run(self._step)

@@ -1,7 +1,6 @@
 """JSON-RPC over one connection, both ways: the calls of its client, and ours to it."""
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import structlog
 from msgspec import Raw
 
 from notifier import protocol
-from notifier.eager import start_eagerly
+from notifier.eager import TimeIsUp, start_eagerly, within
 from notifier.metrics import rpc_calls
 from notifier.protocol import Batch, Invalid, Message, Notification, Request, Response
 from notifier.rpc import BUSY, DISCONNECTED, TIMED_OUT, Registered, RpcCall, RpcError, RpcRegistry, call_meta
@@ -53,7 +52,7 @@ class RpcConnection:
     """
 
     __slots__ = (
-        "_in_flight", "_is_closed", "_is_finishing", "_local", "_number", "_post", "_principal", "_registry",
+        "_in_flight", "_is_closed", "_is_finishing", "_local", "_loop", "_number", "_post", "_principal", "_registry",
         "_running", "_tasks", "_waiting", "_writable",
     )  # fmt: skip
 
@@ -71,6 +70,7 @@ class RpcConnection:
         self._writable = writable
         self._local = local
         self._in_flight = 0
+        self._loop = asyncio.get_running_loop()
         self._running: dict[bytes, asyncio.Task[object]] = {}
         self._tasks: set[asyncio.Future[Any]] = set()
         self._waiting: dict[bytes, asyncio.Future[Raw]] = {}
@@ -173,7 +173,7 @@ class RpcConnection:
         return result
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
-        task = start_eagerly(work)
+        task = start_eagerly(work, self._loop)
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -261,7 +261,7 @@ class RpcConnection:
 
     async def _run(self, message: Request | Notification) -> _Outcome:
         request_id = message.id if isinstance(message, Request) else None
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
         after_reply: list[Callable[[], None]] = []
         if request_id is not None:
@@ -294,17 +294,16 @@ class RpcConnection:
                 timeout_s = min(timeout_s, meta.timeout_ms / 1000)
             progress = None if meta.progress_token is msgspec.UNSET else self._progress_to(bytes(meta.progress_token))
             call = RpcCall(message.method, message.params or _EMPTY, self._principal, self.call, progress, after_reply)
-            async with asyncio.timeout(timeout_s) as deadline:
-                answer = found.command(call)
-                result = await answer if inspect.isawaitable(answer) else answer
+            answer = found.command(call)
+            result = answer if isinstance(answer, bytes) else await within(timeout_s, answer)
             outcome = "ok"
         except RpcError:
             outcome = "error"
             raise
+        except TimeIsUp as exc:
+            outcome = "timeout"
+            raise RpcError(TIMED_OUT, "timed out", {"code": "timeout", "retryable": True}) from exc
         except Exception as exc:  # the boundary of one request
-            if isinstance(exc, TimeoutError) and deadline.expired():
-                outcome = "timeout"
-                raise RpcError(TIMED_OUT, "timed out", {"code": "timeout", "retryable": True}) from exc
             outcome = "error"
             raise self._translated(message.method, exc) from exc
         finally:

@@ -1,6 +1,7 @@
 """Work behaves in an eager task as it does in asyncio's own; each test runs in both."""
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from notifier.eager import EagerTask, start_eagerly
+from notifier.eager import EagerTask, TimeIsUp, start_eagerly, within
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +28,9 @@ async def in_callback(start: Callable[[], "asyncio.Future[Any]"]) -> "asyncio.Fu
 
 @pytest.fixture(params=["eager", "asyncio"])
 def make(request: pytest.FixtureRequest) -> Start:
-    return EagerTask if request.param == "eager" else lambda work: asyncio.get_running_loop().create_task(work)
+    if request.param == "eager":
+        return lambda work: EagerTask(work, asyncio.get_running_loop())
+    return lambda work: asyncio.get_running_loop().create_task(work)
 
 
 async def ended(make: Start, work: Coroutine[Any, Any, Any]) -> Any:
@@ -41,7 +44,7 @@ async def test_work_that_never_waits_is_done_when_it_is_started() -> None:
     async def work() -> asyncio.Future[Any] | None:
         return asyncio.current_task()
 
-    task = await in_callback(lambda: EagerTask(work()))
+    task = await in_callback(lambda: EagerTask(work(), asyncio.get_running_loop()))
     assert task.done()
     assert task.result() is task
     assert asyncio.current_task() is not task
@@ -51,10 +54,10 @@ async def test_started_in_a_task_it_leaves_that_one_current() -> None:
     async def work() -> object:
         return asyncio.current_task()
 
-    task = start_eagerly(work())
+    task = start_eagerly(work(), asyncio.get_running_loop())
     assert isinstance(task, asyncio.Task)
     assert await task is task
-    assert await in_callback(lambda: start_eagerly(work())) is not None
+    assert await in_callback(lambda: start_eagerly(work(), asyncio.get_running_loop())) is not None
 
 
 async def test_it_waits_for_futures_and_for_nothing_and_is_current_after_each(make: Start) -> None:
@@ -213,3 +216,49 @@ async def test_waiting_for_what_is_no_future_is_an_error(make: Start) -> None:
 
     with pytest.raises(RuntimeError):
         await ended(make, work())
+
+
+async def test_time_is_up_for_work_that_waits_too_long_and_it_is_told(make: Start) -> None:
+    reached = asyncio.Event()
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            reached.set()
+
+    with pytest.raises(TimeIsUp):
+        await ended(make, within(0.01, work()))
+    assert reached.is_set()
+
+
+async def test_timeout_of_the_works_own_is_not_ours(make: Start) -> None:
+    async def work() -> None:
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await ended(make, within(5, work()))
+
+
+async def test_work_within_a_time_answers_raises_and_hears_as_without(make: Start) -> None:
+    async def work(waits: int) -> str:
+        for _ in range(waits):
+            await asyncio.sleep(0)
+        raise LookupError(str(waits))
+
+    async def work_that_answers(waits: int) -> int:
+        heard = 0
+        for _ in range(waits):
+            future = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(future.set_exception, ValueError())
+            with contextlib.suppress(ValueError):
+                await future
+            heard += 1
+        return heard
+
+    for waits in (0, 1, 3):
+        assert await ended(make, within(5, work_that_answers(waits))) == waits
+        with pytest.raises(LookupError, match=str(waits)):
+            await ended(make, within(5, work(waits)))
