@@ -9,7 +9,7 @@ import structlog
 from msgspec import Raw
 
 from notifier import protocol
-from notifier.eager import TimeIsUp, start_eagerly, within
+from notifier.eager import Deadline, TimeIsUp, start_eagerly
 from notifier.metrics import rpc_calls
 from notifier.protocol import Batch, Invalid, Message, Notification, Request, Response
 from notifier.rpc import BUSY, DISCONNECTED, TIMED_OUT, Registered, RpcCall, RpcError, RpcRegistry, call_meta
@@ -237,12 +237,13 @@ class RpcConnection:
 
     async def _answer_one(self, message: Request) -> None:
         """Runs one call in the current task, and answers it."""
-        outcome = await self._run(message)
+        after_reply: list[Callable[[], None]] = []
         try:
-            if outcome.reply is not None:
-                await self._send(outcome.reply)
+            reply = await self._reply(message, after_reply)
+            await self._writable()
+            self._post(reply)
         finally:
-            for callback in outcome.after_reply:
+            for callback in after_reply:
                 callback()
 
     async def _answer(self, messages: list[Request | Notification], replies: list[bytes], *, is_batch: bool) -> None:
@@ -260,55 +261,58 @@ class RpcConnection:
                     callback()
 
     async def _run(self, message: Request | Notification) -> _Outcome:
-        request_id = message.id if isinstance(message, Request) else None
-        task = asyncio.current_task(self._loop)
-        assert task is not None
         after_reply: list[Callable[[], None]] = []
-        if request_id is not None:
-            self._running[request_id] = task
         try:
-            result = await self._result(message, after_reply)
-        except RpcError as exc:
-            reply = request_id and protocol.encode_error(request_id, exc.code, exc.message, exc.data)
-            return _Outcome(reply, after_reply)
+            reply = await self._reply(message, after_reply)
         except asyncio.CancelledError:
             for callback in after_reply:
                 callback()
             raise
-        finally:
-            self._in_flight -= 1
-            if request_id is not None and self._running.get(request_id) is task:
-                del self._running[request_id]
-        return _Outcome(request_id and protocol.encode_result(request_id, result), after_reply)
+        return _Outcome(reply if isinstance(message, Request) else None, after_reply)
 
-    async def _result(self, message: Request | Notification, after_reply: list[Callable[[], None]]) -> bytes:
-        found = self._find(message.method)
-        if found is None:
-            _COUNTS["unknown"].inc()
-            raise RpcError(protocol.METHOD_NOT_FOUND, "Method not found")
+    async def _reply(self, message: Request | Notification, after_reply: list[Callable[[], None]]) -> bytes:
+        """What one call is answered, if it is to be."""
+        request_id = message.id if isinstance(message, Request) else b"null"
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        if isinstance(message, Request):
+            self._running[request_id] = task
         outcome = "cancelled"
         try:
-            meta = call_meta(message.params)
-            timeout_s = found.timeout_s
-            if meta.timeout_ms is not None:
-                timeout_s = min(timeout_s, meta.timeout_ms / 1000)
-            progress = None if meta.progress_token is msgspec.UNSET else self._progress_to(bytes(meta.progress_token))
-            call = RpcCall(message.method, message.params or _EMPTY, self._principal, self.call, progress, after_reply)
-            answer = found.command(call)
-            result = answer if isinstance(answer, bytes) else await within(timeout_s, answer)
+            found = self._find(message.method)
+            if found is None:
+                outcome = "unknown"
+                return protocol.encode_error(request_id, protocol.METHOD_NOT_FOUND, "Method not found")
+            timeout_s, call = self._prepared(message, found, after_reply)
+            with Deadline(timeout_s, task, self._loop):
+                answer = found.command(call)
+                result = answer if isinstance(answer, bytes) else await answer
             outcome = "ok"
-        except RpcError:
-            outcome = "error"
-            raise
-        except TimeIsUp as exc:
-            outcome = "timeout"
-            raise RpcError(TIMED_OUT, "timed out", {"code": "timeout", "retryable": True}) from exc
-        except Exception as exc:  # the boundary of one request
-            outcome = "error"
-            raise self._translated(message.method, exc) from exc
+            return protocol.encode_result(request_id, result)
+        except RpcError as exc:
+            outcome, error = "error", exc
+        except TimeIsUp:
+            outcome, error = "timeout", RpcError(TIMED_OUT, "timed out", {"code": "timeout", "retryable": True})
+        except Exception as exc:  # noqa: BLE001  # the boundary of one request, which logs it
+            outcome, error = "error", self._translated(message.method, exc)
         finally:
             _COUNTS[outcome].inc()
-        return result
+            self._in_flight -= 1
+            if self._running.get(request_id) is task:
+                del self._running[request_id]
+        return protocol.encode_error(request_id, error.code, error.message, error.data)
+
+    def _prepared(
+        self, message: Request | Notification, found: Registered, after_reply: list[Callable[[], None]]
+    ) -> tuple[float, RpcCall]:
+        """The time that a call has, and the call. Raises `RpcError` for a malformed `_meta`."""
+        meta = call_meta(message.params)
+        timeout_s = found.timeout_s
+        if meta.timeout_ms is not None:
+            timeout_s = min(timeout_s, meta.timeout_ms / 1000)
+        progress = None if meta.progress_token is msgspec.UNSET else self._progress_to(bytes(meta.progress_token))
+        params = message.params or _EMPTY
+        return timeout_s, RpcCall(message.method, params, self._principal, self.call, progress, after_reply)
 
     def _translated(self, method: str, exc: Exception) -> RpcError:
         error = self._registry.translate(exc)

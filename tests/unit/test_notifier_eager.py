@@ -1,15 +1,15 @@
 """Work behaves in an eager task as it does in asyncio's own; each test runs in both."""
 
 import asyncio
-import contextlib
 import contextvars
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
 import pytest
 
-from notifier.eager import EagerTask, TimeIsUp, start_eagerly, within
+from notifier.eager import Deadline, EagerTask, TimeIsUp, start_eagerly
 
 pytestmark = pytest.mark.anyio
 
@@ -218,18 +218,31 @@ async def test_waiting_for_what_is_no_future_is_an_error(make: Start) -> None:
         await ended(make, work())
 
 
+async def in_time(timeout_s: float, work: Coroutine[Any, Any, Any]) -> Any:
+    task = asyncio.current_task()
+    assert task is not None
+    with Deadline(timeout_s, task, asyncio.get_running_loop()):
+        return await work
+
+
 async def test_time_is_up_for_work_that_waits_too_long_and_it_is_told(make: Start) -> None:
     reached = asyncio.Event()
 
     async def work() -> None:
-        await asyncio.sleep(0)
         try:
             await asyncio.Event().wait()
         finally:
             reached.set()
 
-    with pytest.raises(TimeIsUp):
-        await ended(make, within(0.01, work()))
+    async def going_on() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        with pytest.raises(TimeIsUp):
+            await in_time(0.01, work())
+        await asyncio.sleep(0)
+        return task.cancelling()
+
+    assert await ended(make, going_on()) == 0
     assert reached.is_set()
 
 
@@ -239,26 +252,25 @@ async def test_timeout_of_the_works_own_is_not_ours(make: Start) -> None:
             await asyncio.Event().wait()
 
     with pytest.raises(TimeoutError):
-        await ended(make, within(5, work()))
+        await ended(make, in_time(5, work()))
 
 
-async def test_work_within_a_time_answers_raises_and_hears_as_without(make: Start) -> None:
-    async def work(waits: int) -> str:
-        for _ in range(waits):
-            await asyncio.sleep(0)
-        raise LookupError(str(waits))
+async def test_cancelling_by_somebody_else_comes_before_the_deadline(make: Start) -> None:
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(0.01, task.cancel)
+        time.sleep(0.02)  # noqa: ASYNC251  # both are due in the turn that comes
+        await asyncio.Event().wait()
 
-    async def work_that_answers(waits: int) -> int:
-        heard = 0
-        for _ in range(waits):
-            future = asyncio.get_running_loop().create_future()
-            asyncio.get_running_loop().call_soon(future.set_exception, ValueError())
-            with contextlib.suppress(ValueError):
-                await future
-            heard += 1
-        return heard
+    with pytest.raises(asyncio.CancelledError):
+        await ended(make, in_time(0.01, work()))
 
-    for waits in (0, 1, 3):
-        assert await ended(make, within(5, work_that_answers(waits))) == waits
-        with pytest.raises(LookupError, match=str(waits)):
-            await ended(make, within(5, work(waits)))
+
+async def test_time_that_was_enough_leaves_no_trace(make: Start) -> None:
+    async def work() -> str:
+        answer = await in_time(0.01, asyncio.sleep(0, "in time"))
+        await asyncio.sleep(0.02)  # a test of time itself
+        return str(answer)
+
+    assert await ended(make, work()) == "in time"
