@@ -1,6 +1,7 @@
 """The client's side of RFC 6455 framing, as far as it is needed to find where frames end (section 5.2)."""
 
 TEXT_FINAL = 0x81
+PING = b"\x89\x00"
 _MASKED = 0x80
 
 

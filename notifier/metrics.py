@@ -23,6 +23,9 @@ event_resets = Counter(
 slow_subscribers = Counter(
     "skillwire_slow_subscribers_total", "Streams ended because a send blocked for too long.", registry=REGISTRY
 )
+silent_subscribers = Counter(
+    "skillwire_silent_subscribers_total", "Streams ended because nothing answered their heartbeats.", registry=REGISTRY
+)
 stream_failures = Counter(
     "skillwire_stream_failures_total",
     "Streams ended by an error of ours, by transport.",

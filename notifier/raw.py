@@ -22,9 +22,9 @@ from websockets.server import ServerProtocol
 
 from notifier.close_codes import CloseCode
 from notifier.events import http_chunk, websocket_frame
-from notifier.frames import TEXT_FINAL, frame_bounds
+from notifier.frames import PING, TEXT_FINAL, frame_bounds
 from notifier.metrics import raw_push
-from notifier.wire import CLOSE_S, Peer, sse_chunk, websocket_bytes
+from notifier.wire import BEATS_UNANSWERED_MAX, CLOSE_S, Peer, sse_chunk, websocket_bytes
 
 RAW = "skillwire.raw"
 _PROBE_S = 2.0
@@ -64,6 +64,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     _is_quick = False
     _partial: bytearray | None = None  # of a frame that will end `_partial_size` bytes after it began
     _partial_size = 0
+    _beats = 0  # since the client was heard last
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -92,6 +93,15 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     def post(self, message: bytes) -> None:
         self.transport.write(websocket_frame(message))
 
+    def beat(self, message: bytes) -> bool:
+        """With a ping behind it, which every client's WebSocket answers by itself. What has come is read between two
+        beats, however late they are, so a busy loop ends nobody."""
+        self._beats += 1
+        if self._beats > BEATS_UNANSWERED_MAX:
+            return False
+        self.transport.write(websocket_frame(message) + PING)
+        return True
+
     def finish(self, close: CloseCode) -> None:
         self.conn.send_close(close.code, close.reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
@@ -116,6 +126,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             cast(dict[str, Any], self.scope["extensions"])[RAW] = self
 
     def data_received(self, data: bytes) -> None:
+        self._beats = 0
         if not self._is_quick:
             self._reads += 1
             super().data_received(data)
@@ -237,6 +248,10 @@ class RawHttpProtocol(HttpToolsProtocol):
 
     def post(self, message: bytes) -> None:
         self.transport.write(http_chunk(message))
+
+    def beat(self, message: bytes) -> bool:
+        self.post(message)
+        return True
 
     def finish(self, close: CloseCode) -> None:  # noqa: ARG002  # `bye` has said why
         self.transport.write(b"0\r\n\r\n")

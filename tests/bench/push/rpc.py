@@ -1,4 +1,4 @@
-"""Round trips over one connection: `python -m tests.bench.push.rpc skillwire|fastapi CALLS`."""
+"""Round trips over one connection: `python -m tests.bench.push.rpc skillwire|skillwire-async|fastapi CALLS`."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ PARAMS = {"owner": "main", "name": "hello-world"}
 
 def skillwire() -> ASGIApp:
     log = ListLog()
-    notifier = UnifiedNotifier(log, log.position, utc_now=lambda: STAMP)
+    notifier = UnifiedNotifier(log, log.position, utc_now=lambda: STAMP, heartbeat_s=3600)
     rpc = RpcRegistry(lambda _: RpcError(-32603, "Internal error"))
 
     @rpc.command("echo")
@@ -82,7 +82,7 @@ async def main(name: str, calls: int) -> None:
         ws=RawWebSocketProtocol if is_ours else "websockets-sansio",
     )
     serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
-    method = "echo_later" if name == "skillwire-task" else "echo"
+    method = "echo_later" if name == "skillwire-async" else "echo"
     port = str(listener.getsockname()[1])
     client = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.bench.push.rpc", "call", port, str(calls), method, stdout=asyncio.subprocess.PIPE
