@@ -31,7 +31,7 @@ def status(replica: Replica) -> dict[str, Any]:
         "skills": len(replica.view),
         "subscribers": {"websocket": 0, "sse": 0, **replica.notifier.presence},
         "audiences": dict(replica.notifier.audiences),
-        "fleet": {"scope": replica.notifier.fleet.scope, "replicas": replica.notifier.fleet.replicas},
+        "fleet": {"coverage": replica.notifier.fleet.coverage, "replicas": replica.notifier.fleet.replicas},
         "notices": replica.notices,
         "workers": [
             {

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 ResetReason = Literal["trimmed", "epoch", "tag", "ahead", "unknown", "slow"]
 # Whose states a subscriber sees: this replica's alone, all replicas', or what the lost link had brought.
-Scope = Literal["local", "fleet", "degraded"]
+Coverage = Literal["local", "fleet", "degraded"]
 
 
 class LogRow(Protocol):
@@ -153,26 +153,26 @@ class StateEvent(Frame):
     `version` is its place among the states of the replica that sends it, which made it itself if `is_own`.
     """
 
-    def __init__(self, version: int, state: State, scope: Scope, *, is_own: bool) -> None:
+    def __init__(self, version: int, state: State, coverage: Coverage, *, is_own: bool) -> None:
         self.version = version
         self.state = state
         self.topic = state.topic
         self.owner = state.owner
         self.visibility = state.visibility
-        self.json = _state_json(state, scope, is_own=is_own, is_snapshot=False)
+        self.json = _state_json(state, coverage, is_own=is_own, is_snapshot=False)
         self._is_own = is_own
-        self._snapshot: tuple[Scope, Frame] | None = None
+        self._snapshot: tuple[Coverage, Frame] | None = None
 
-    def snapshot(self, scope: Scope) -> Frame:
+    def snapshot(self, coverage: Coverage) -> Frame:
         """The same for a subscriber that joins after it was made; once encoded, for all of them."""
-        if self._snapshot is None or self._snapshot[0] != scope:
+        if self._snapshot is None or self._snapshot[0] != coverage:
             frame = Frame()
-            frame.json = _state_json(self.state, scope, is_own=self._is_own, is_snapshot=True)
-            self._snapshot = scope, frame
+            frame.json = _state_json(self.state, coverage, is_own=self._is_own, is_snapshot=True)
+            self._snapshot = coverage, frame
         return self._snapshot[1]
 
 
-def _state_json(state: State, scope: Scope, *, is_own: bool, is_snapshot: bool) -> bytes:
+def _state_json(state: State, coverage: Coverage, *, is_own: bool, is_snapshot: bool) -> bytes:
     head = {
         "topic": state.topic,
         "key": state.key,
@@ -180,7 +180,7 @@ def _state_json(state: State, scope: Scope, *, is_own: bool, is_snapshot: bool) 
         "at": state.at,
         "state_id": f"{state.replica}-{state.number}",
         "own": is_own,
-        "scope": scope,
+        "coverage": coverage,
         "snapshot": is_snapshot,
     }
     return _spliced(head, bytes(state.data))

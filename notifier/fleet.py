@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from notifier import metrics
-from notifier.events import Scope, State
+from notifier.events import Coverage, State
 from notifier.topics import is_state_topic
 
 # A replica speaks every two seconds (its telemetry, or a message without states): three of them missed, and a little.
@@ -43,15 +43,15 @@ class States(Protocol):
     @property
     def replica(self) -> str: ...
     @property
-    def scope(self) -> Scope: ...
+    def coverage(self) -> Coverage: ...
     def take_state(self, state: State) -> None: ...
     def forget_replica(self, replica: str) -> None: ...
-    def change_scope(self, scope: Scope) -> None: ...
+    def change_coverage(self, coverage: Coverage) -> None: ...
 
 
 class Fleet:
     """Without I/O: a link (`redis_link.py`) carries `messages` to all replicas, and `take`s what they say. Until there
-    is one the scope is `local`, and nothing is kept for it."""
+    is one the coverage is `local`, and nothing is kept for it."""
 
     def __init__(self, states: States, silence_s: float = SILENCE_S) -> None:
         self._states = states
@@ -65,8 +65,8 @@ class Fleet:
         """Set while `messages` has something to say."""
 
     @property
-    def scope(self) -> Scope:
-        return self._states.scope
+    def coverage(self) -> Coverage:
+        return self._states.coverage
 
     @property
     def replicas(self) -> list[str]:
@@ -89,12 +89,12 @@ class Fleet:
         """From here on this replica hears the others."""
         self._has_link = self._asks = True
         self._say_all()
-        self._states.change_scope("fleet")
+        self._states.change_coverage("fleet")
 
     def link_down(self) -> None:
         """From here on it does not; what it says is kept until it does."""
         self._has_link = True
-        self._states.change_scope("degraded")
+        self._states.change_coverage("degraded")
 
     def messages(self) -> Iterator[bytes]:
         """What is to be said, oldest state first; what is not taken off it stays to be said. Never empty: a message

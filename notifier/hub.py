@@ -15,7 +15,7 @@ from msgspec import Raw
 from notifier import metrics
 from notifier.audience import Audience
 from notifier.close_codes import SHUTDOWN, CloseCode
-from notifier.events import Cursor, Event, LogRow, Scope, State, StateEvent, Viewer
+from notifier.events import Coverage, Cursor, Event, LogRow, State, StateEvent, Viewer
 from notifier.history import HistoryReader, LogTail
 from notifier.ledger import DeliveryLedger
 from notifier.reader import Sources
@@ -145,20 +145,20 @@ class Hub:
                 self._put(msgspec.structs.replace(state, kind=kind, at=at, data=Raw(b"null")))
 
     @property
-    def scope(self) -> Scope:
-        return self._states.scope
+    def coverage(self) -> Coverage:
+        return self._states.coverage
 
-    def change_scope(self, scope: Scope) -> None:
+    def change_coverage(self, coverage: Coverage) -> None:
         """States that speak of replicas are announced again, so that their subscribers learn of it."""
-        if scope == self._states.scope:
+        if coverage == self._states.coverage:
             return
-        self._states.scope = scope
+        self._states.coverage = coverage
         for event in self._states:
             if event.state.is_of_replica and not event.state.is_gone:
                 self._put(event.state)
 
     def _put(self, state: State) -> None:
-        event = StateEvent(self._states.version + 1, state, self._states.scope, is_own=state.replica == self.replica)
+        event = StateEvent(self._states.version + 1, state, self._states.coverage, is_own=state.replica == self.replica)
         self.ledger.add_published()
         replaced, evicted = self._states.put(state.key, event)
         listeners: tuple[Subscription | Audience, ...] = (*self._alone, *self._audiences.values())

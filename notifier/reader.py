@@ -171,7 +171,7 @@ class Reader:
             if self._wants_state(event):
                 interest = self._interests[event.topic]
                 self._count_taken(interest, event.version)
-                taken.append(event if event.version > interest.live else event.snapshot(self._states.scope))
+                taken.append(event if event.version > interest.live else event.snapshot(self._states.coverage))
                 if len(taken) == max_events:
                     break
         return taken

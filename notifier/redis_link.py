@@ -1,7 +1,7 @@
 """The link between replicas over Redis: publish and subscribe on one channel, nothing stored.
 
 Nobody waits for it. A replica hears its own messages as well, at least one every `BEAT_S`; when it does not, or a send
-fails, the link is down, subscribers are told (`Scope`), and it is tried again until it is up.
+fails, the link is down, subscribers are told (`Coverage`), and it is tried again until it is up.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class RedisLink:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        if self._fleet.scope == "fleet":
+        if self._fleet.coverage == "fleet":
             try:
                 await self._publish(self._fleet.farewell())
             except (RedisError, OSError, TimeoutError):

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from notifier.events import Scope, StateEvent
+from notifier.events import Coverage, StateEvent
 
 
 class LatestStates:
@@ -17,7 +17,7 @@ class LatestStates:
         self._keys_max = keys_max
         self._latest: OrderedDict[tuple[str, str], StateEvent] = OrderedDict()
         self.version = 0
-        self.scope: Scope = "local"
+        self.coverage: Coverage = "local"
 
     def put(self, key: str, event: StateEvent) -> tuple[StateEvent | None, StateEvent | None]:
         """Stores `event`, which carries `version + 1`; returns what it replaced and what it pushed out."""

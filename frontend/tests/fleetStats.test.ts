@@ -11,7 +11,7 @@ function stats(replica: string, changes: Record<string, unknown> = {}): LiveEven
     at: "2026-11-21T10:00:00.000Z",
     state_id: `${replica}-1`,
     own: replica === "b",
-    scope: "fleet",
+    coverage: "fleet",
     snapshot: false,
     data: { replica, uptime_s: 1 },
     ...changes,
@@ -27,7 +27,7 @@ test("the latest of every replica is kept, in the order of their names, the own 
   fleet.apply(stats("c"));
   fleet.apply(stats("b"));
   fleet.apply(stats("c", { data: { replica: "c", uptime_s: 2 } }));
-  expect(fleet.snapshot.scope).toBe("fleet");
+  expect(fleet.snapshot.coverage).toBe("fleet");
   expect(fleet.snapshot.replicas).toMatchObject([
     { replica: "b", isOwn: true, stats: { uptime_s: 1 } },
     { replica: "c", isOwn: false, stats: { uptime_s: 2 } },
@@ -42,9 +42,9 @@ test("a lost Redis is told, and a replica that is gone goes", () => {
   const fleet = new FleetStats();
   fleet.apply(stats("b"));
   fleet.apply(stats("c"));
-  fleet.apply(stats("b", { scope: "degraded" }));
-  expect(fleet.snapshot.scope).toBe("degraded");
-  fleet.apply(stats("c", { kind: "stats.gone", data: null, scope: "degraded" }));
+  fleet.apply(stats("b", { coverage: "degraded" }));
+  expect(fleet.snapshot.coverage).toBe("degraded");
+  fleet.apply(stats("c", { kind: "stats.gone", data: null, coverage: "degraded" }));
   expect(fleet.snapshot.replicas.map(({ replica }) => replica)).toEqual(["b"]);
 });
 
@@ -52,12 +52,12 @@ test("a new connection starts from nothing, and other topics are not statistics"
   const fleet = new FleetStats();
   fleet.apply(stats("b", { topic: "health" }));
   fleet.apply(published(11));
-  expect(fleet.snapshot).toEqual({ scope: null, replicas: [] });
+  expect(fleet.snapshot).toEqual({ coverage: null, replicas: [] });
   fleet.apply(stats("b"));
   fleet.forget();
-  expect(fleet.snapshot).toEqual({ scope: null, replicas: [] });
+  expect(fleet.snapshot).toEqual({ coverage: null, replicas: [] });
 });
 
-test("a scope that this page does not know is none that promises other replicas", () => {
-  expect(stats("b", { scope: "galaxy" }).state).toEqual({ key: "b", isOwn: true, scope: "local" });
+test("a coverage that this page does not know is none that promises other replicas", () => {
+  expect(stats("b", { coverage: "galaxy" }).state).toEqual({ key: "b", isOwn: true, coverage: "local" });
 });

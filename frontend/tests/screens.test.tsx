@@ -119,7 +119,7 @@ test("a published version appears in the open catalog, and a lost connection is 
   expect(screen.getByText(/^old, of/)).toBeTruthy();
 });
 
-function statsOf(replica: string, own: boolean, scope: string) {
+function statsOf(replica: string, own: boolean, coverage: string) {
   return {
     method: "event",
     params: {
@@ -129,7 +129,7 @@ function statsOf(replica: string, own: boolean, scope: string) {
       at: "2026-11-21T10:00:00.000Z",
       state_id: `${replica}-1`,
       own,
-      scope,
+      coverage,
       snapshot: false,
       data: {
         version: "1",
@@ -166,7 +166,7 @@ test("the overview shows every replica that is heard, and says when Redis is los
   socket.deliver(statsOf("aa11", true, "degraded"));
   socket.deliver({
     method: "event",
-    params: { topic: "stats", key: "bb22", kind: "stats.gone", scope: "degraded" },
+    params: { topic: "stats", key: "bb22", kind: "stats.gone", coverage: "degraded" },
   });
   expect(await screen.findByText(/Redis is lost/)).toBeTruthy();
   expect(screen.queryByText("bb22")).toBeNull();

@@ -45,10 +45,10 @@ async def of_each(inbox: Inbox, names: set[str], topic: str, **members: object) 
     return found
 
 
-def scope_of(service: Service) -> object:
+def coverage_of(service: Service) -> object:
     fleet = get(service, "/status")["fleet"]
     assert isinstance(fleet, dict)
-    return fleet["scope"]
+    return fleet["coverage"]
 
 
 async def gone(inbox: Inbox) -> str:
@@ -65,21 +65,21 @@ async def test_states_of_both_replicas_at_either_through_the_death_and_return_of
     names = {own, str(get(other, "/status")["replica"])}
     async with sse(one.url, TOPICS) as inbox:
         for topic in ("stats", "health", "cache"):
-            assert len(await of_each(inbox, names, topic, scope="fleet")) == 2
-        seen = await of_each(inbox, names, "stats", scope="fleet")
+            assert len(await of_each(inbox, names, topic, coverage="fleet")) == 2
+        seen = await of_each(inbox, names, "stats", coverage="fleet")
         assert {name: state["own"] for name, state in seen.items()} == {name: name == own for name in names}
         assert {state["data"]["replica"] for state in seen.values()} == names
         async with sse(one.url, "stats") as later:
             assert len(await of_each(later, names, "stats", snapshot=True)) == 2
 
         await valkey.kill()
-        degraded = await of_each(inbox, names, "stats", scope="degraded")
+        degraded = await of_each(inbox, names, "stats", coverage="degraded")
         assert {state["data"]["replica"] for state in degraded.values()} == names
         for each in replicas:
-            assert scope_of(each) == "degraded"
+            assert coverage_of(each) == "degraded"
 
         await valkey.start()
-        assert len(await of_each(inbox, names, "stats", scope="fleet")) == 2
+        assert len(await of_each(inbox, names, "stats", coverage="fleet")) == 2
 
         other.stop(signal.SIGKILL)
         assert await gone(inbox) in names - {own}

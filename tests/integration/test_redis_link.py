@@ -36,7 +36,7 @@ async def linked(stack: AsyncExitStack, url: str, name: str) -> UnifiedNotifier:
     link = RedisLink(url, notifier.fleet)
     link.start()
     stack.push_async_callback(link.close)
-    await until(lambda: notifier.fleet.scope == "fleet")
+    await until(lambda: notifier.fleet.coverage == "fleet")
     return notifier
 
 
@@ -75,7 +75,7 @@ async def test_states_cross_and_a_replica_that_joins_later_has_them_all(
     await until(lambda: c.fleet.replicas == ["a", "b"])
 
     late = c.subscribe(EVERYONE, ["stats"])
-    assert await state_where(late, key="a", snapshot=True, scope="fleet", data=1)
+    assert await state_where(late, key="a", snapshot=True, coverage="fleet", data=1)
 
 
 async def test_with_valkey_killed_subscribers_are_told_publishing_goes_on_and_all_is_back_with_it(
@@ -84,32 +84,32 @@ async def test_with_valkey_killed_subscribers_are_told_publishing_goes_on_and_al
     a, b = await linked(stack, server.url, "a"), await linked(stack, server.url, "b")
     watching = b.subscribe(EVERYONE, ["stats"])
     say(a, 1)
-    await state_where(watching, key="a", scope="fleet")
+    await state_where(watching, key="a", coverage="fleet")
     await server.kill()
 
-    await state_where(watching, key="a", scope="degraded", data=1)
+    await state_where(watching, key="a", coverage="degraded", data=1)
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     for number in range(2, 1002):
         say(a, number)
         say(b, number)
     assert loop.time() - started_s < 1  # 2,000 states, none of which waited 0.5 ms
-    await state_where(watching, key="b", scope="degraded", data=1001)
+    await state_where(watching, key="b", coverage="degraded", data=1001)
 
     await server.start()
-    await state_where(watching, key="a", scope="fleet", data=1001)
-    assert (a.fleet.scope, b.fleet.replicas) == ("fleet", ["a"])
+    await state_where(watching, key="a", coverage="fleet", data=1001)
+    assert (a.fleet.coverage, b.fleet.replicas) == ("fleet", ["a"])
 
 
 async def test_valkey_that_hangs_is_a_lost_link(stack: AsyncExitStack, server: ValkeyServer) -> None:
     a = await linked(stack, server.url, "a")
     watching = a.subscribe(EVERYONE, ["stats"])
     say(a, 1)
-    await state_where(watching, scope="fleet")
+    await state_where(watching, coverage="fleet")
     server.freeze()
-    await state_where(watching, scope="degraded")
+    await state_where(watching, coverage="degraded")
     server.thaw()
-    await state_where(watching, scope="fleet")
+    await state_where(watching, coverage="fleet")
 
 
 async def test_replica_that_ends_says_so(stack: AsyncExitStack, server: ValkeyServer) -> None:
@@ -132,4 +132,4 @@ async def test_garbage_on_the_channel_ends_nothing(stack: AsyncExitStack, server
     say(a, 1)
 
     assert (await state_where(watching, key="a"))["data"] == 1
-    assert b.fleet.scope == "fleet"
+    assert b.fleet.coverage == "fleet"

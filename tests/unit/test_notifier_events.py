@@ -74,15 +74,15 @@ def test_state_frames_have_no_id_that_a_client_could_resume_from_and_say_what_th
         "at": "now",
         "state_id": "r1-7",
         "own": False,
-        "scope": "fleet",
+        "coverage": "fleet",
         "snapshot": False,
         "data": [1],
     }
 
     assert msgspec.json.decode(event.json) == told
     assert not event.sse.startswith(b"id:")
-    for scope in ("fleet", "degraded", "degraded"):
-        assert msgspec.json.decode(event.snapshot(scope).json) == told | {"snapshot": True, "scope": scope}
+    for coverage in ("fleet", "degraded", "degraded"):
+        assert msgspec.json.decode(event.snapshot(coverage).json) == told | {"snapshot": True, "coverage": coverage}
 
 
 def test_reset_moves_the_client_to_the_new_position() -> None:

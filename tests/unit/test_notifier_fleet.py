@@ -7,7 +7,7 @@ import pytest
 from msgspec import Raw
 
 from notifier import Frame, State, Viewer
-from notifier.events import Scope
+from notifier.events import Coverage
 from notifier.fleet import Fleet
 from notifier.notifier import UnifiedNotifier
 from notifier.subscription import Subscription
@@ -69,7 +69,7 @@ async def test_state_of_one_replica_is_an_update_at_the_other_and_a_snapshot_for
         assert (own["key"], own["own"], own["state_id"], own["data"]) == ("b", True, "b-1", {"n": 2})
         assert (other["key"], other["own"], other["state_id"], other["data"]) == ("a", False, "a-1", {"n": 1})
         assert {own["snapshot"], other["snapshot"]} == {is_snapshot}
-        assert {own["scope"], other["scope"]} == {"fleet"}
+        assert {own["coverage"], other["coverage"]} == {"fleet"}
     close(a, b)
 
 
@@ -140,7 +140,7 @@ async def test_lost_link_is_told_at_once_and_what_was_kept_is_said_when_it_is_ba
         each.fleet.link_down()
 
     degraded = await states(watching)
-    assert [(state["key"], state["scope"], state["snapshot"]) for state in degraded] == [
+    assert [(state["key"], state["coverage"], state["snapshot"]) for state in degraded] == [
         ("b", "degraded", False),
         ("a", "degraded", False),
     ]
@@ -149,7 +149,7 @@ async def test_lost_link_is_told_at_once_and_what_was_kept_is_said_when_it_is_ba
         each.fleet.link_up()
     carry(a, b)
     back = {str(state["key"]): state for state in await states(watching)}
-    assert {state["scope"] for state in back.values()} == {"fleet"}
+    assert {state["coverage"] for state in back.values()} == {"fleet"}
     assert back["a"]["data"] == 2
     close(a, b)
 
@@ -174,7 +174,7 @@ async def test_replica_that_leaves_is_gone_for_its_watchers_and_not_in_later_sna
 
 class RecordingStates:
     replica = "b"
-    scope: Scope = "fleet"
+    coverage: Coverage = "fleet"
 
     def __init__(self) -> None:
         self.taken: list[State] = []
@@ -186,8 +186,8 @@ class RecordingStates:
     def forget_replica(self, replica: str) -> None:
         self.forgotten.put_nowait(replica)
 
-    def change_scope(self, scope: Scope) -> None:
-        self.scope = scope
+    def change_coverage(self, coverage: Coverage) -> None:
+        self.coverage = coverage
 
 
 async def test_replica_that_falls_silent_is_forgotten() -> None:
@@ -228,4 +228,4 @@ async def test_replica_without_a_link_keeps_nothing_for_one() -> None:
     alone.publish_state("stats", "a", "stats.changed", b"1")
     (state,) = await states(alone.subscribe(EVERYONE, ["stats"]))
 
-    assert (state["scope"], alone.fleet.news.is_set()) == ("local", False)
+    assert (state["coverage"], alone.fleet.news.is_set()) == ("local", False)

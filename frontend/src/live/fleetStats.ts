@@ -1,5 +1,5 @@
 import type { ServerStatus } from "../api/types";
-import type { LiveEvent, Scope } from "./transport";
+import type { Coverage, LiveEvent } from "./transport";
 
 export interface ReplicaStats {
   readonly replica: string;
@@ -11,12 +11,12 @@ export interface ReplicaStats {
 
 export interface FleetSnapshot {
   /** null until the first state has come. */
-  readonly scope: Scope | null;
+  readonly coverage: Coverage | null;
   /** In the order of their names. */
   readonly replicas: readonly ReplicaStats[];
 }
 
-const NOTHING: FleetSnapshot = { scope: null, replicas: [] };
+const NOTHING: FleetSnapshot = { coverage: null, replicas: [] };
 
 /** The latest `stats` of every replica that the connected one hears, as they come. */
 export class FleetStats {
@@ -43,7 +43,7 @@ export class FleetStats {
       ? others
       : [...others, { replica: state.key, isOwn: state.isOwn, at, stats }];
     this.update({
-      scope: state.scope,
+      coverage: state.coverage,
       replicas: replicas.sort((a, b) => (a.replica < b.replica ? -1 : 1)),
     });
   }

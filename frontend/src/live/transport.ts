@@ -1,16 +1,16 @@
 import { isRecord } from "../json";
 
 /** What is seen of the fleet: every replica, only this one (no Redis), or this one and what a lost Redis had brought. */
-export type Scope = "fleet" | "local" | "degraded";
+export type Coverage = "fleet" | "local" | "degraded";
 
-const SCOPES: readonly unknown[] = ["fleet", "local", "degraded"] satisfies Scope[];
+const COVERAGES: readonly unknown[] = ["fleet", "local", "degraded"] satisfies Coverage[];
 
 /** What an event of a state topic says beside its value. */
 export interface StateMark {
   key: string;
   /** True when it comes from the replica that serves this connection. */
   isOwn: boolean;
-  scope: Scope;
+  coverage: Coverage;
 }
 
 /**
@@ -63,7 +63,7 @@ export type Connect = (request: ConnectRequest, listener: TransportListener) => 
 /** null for anything that is not an event; an unknown kind is still an event. */
 export function asEvent(value: unknown): LiveEvent | null {
   if (!isRecord(value)) return null;
-  const { id, prev, topic, kind, at, data, key, own, scope } = value;
+  const { id, prev, topic, kind, at, data, key, own, coverage } = value;
   if (typeof topic !== "string" || typeof kind !== "string") return null;
   return {
     id: typeof id === "string" ? id : "",
@@ -72,12 +72,14 @@ export function asEvent(value: unknown): LiveEvent | null {
     kind,
     at: typeof at === "string" ? at : "",
     data: isRecord(data) ? data : {},
-    ...(typeof key === "string" ? { state: { key, isOwn: own !== false, scope: asScope(scope) } } : {}),
+    ...(typeof key === "string"
+      ? { state: { key, isOwn: own !== false, coverage: asCoverage(coverage) } }
+      : {}),
   };
 }
 
-function asScope(value: unknown): Scope {
-  return SCOPES.includes(value) ? (value as Scope) : "local";
+function asCoverage(value: unknown): Coverage {
+  return COVERAGES.includes(value) ? (value as Coverage) : "local";
 }
 
 export function asSubscribed(value: unknown): Subscribed {

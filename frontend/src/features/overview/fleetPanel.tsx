@@ -1,12 +1,12 @@
 import { useWebSocketStats } from "../../hooks/useWebSocketStats";
 import { seqOf } from "../../live/position";
-import type { Scope } from "../../live/transport";
+import type { Coverage } from "../../live/transport";
 import { Badge, type Tone } from "../../ui/badges";
 import { count, uptime } from "../../ui/format";
 import { Panel } from "../../ui/page";
 import { Empty } from "../../ui/states";
 
-const SCOPES: Record<Scope, { tone: Tone; word: string; note: string }> = {
+const COVERAGES: Record<Coverage, { tone: Tone; word: string; note: string }> = {
   fleet: { tone: "ok", word: "all replicas", note: "Replicas tell each other over Redis." },
   local: { tone: "quiet", word: "this replica", note: "Without Redis a replica knows only itself." },
   degraded: {
@@ -17,8 +17,8 @@ const SCOPES: Record<Scope, { tone: Tone; word: string; note: string }> = {
 };
 
 export function FleetPanel() {
-  const { replicas, scope, connected } = useWebSocketStats();
-  const told = scope && SCOPES[scope];
+  const { replicas, coverage, connected } = useWebSocketStats();
+  const told = coverage && COVERAGES[coverage];
   return (
     <Panel
       title="Replicas"
