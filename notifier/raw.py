@@ -24,7 +24,7 @@ from notifier.close_codes import CloseCode
 from notifier.events import http_chunk, websocket_frame
 from notifier.frames import PING, TEXT_FINAL, frame_bounds
 from notifier.metrics import raw_push
-from notifier.wire import BEATS_UNANSWERED_MAX, CLOSE_S, Peer, sse_chunk, websocket_bytes
+from notifier.wire import BATCH_BYTES, BEATS_UNANSWERED_MAX, CLOSE_S, Peer, sse_chunk, websocket_bytes
 
 RAW = "skillwire.raw"
 _PROBE_S = 2.0
@@ -64,6 +64,8 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     _is_quick = False
     _partial: bytearray | None = None  # of a frame that will end `_partial_size` bytes after it began
     _partial_size = 0
+    _held: list[bytes] | None = None  # what is to be written, while several messages of one read are answered
+    _held_bytes = 0
     _beats = 0  # since the client was heard last
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -88,10 +90,23 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         del self.scope, self.request, self.response  # some kilobytes that nothing reads any more
 
     def write(self, payload: bytes) -> None:
-        self.transport.write(payload)
+        if self._held is None:
+            self.transport.write(payload)
+            return
+        self._held.append(payload)
+        self._held_bytes += len(payload)
+        if self._held_bytes > BATCH_BYTES:
+            self._release()
+            self._held = []
 
     def post(self, message: bytes) -> None:
-        self.transport.write(websocket_frame(message))
+        self.write(websocket_frame(message))
+
+    def _release(self) -> None:
+        """Writes what was held back while the messages of one read were answered."""
+        held, self._held, self._held_bytes = self._held, None, 0
+        if held:
+            self.transport.write(b"".join(held))
 
     def beat(self, message: bytes) -> bool:
         """With a ping behind it, which every client's WebSocket answers by itself. What has come is read between two
@@ -103,6 +118,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         return True
 
     def finish(self, close: CloseCode) -> None:
+        self._release()
         self.conn.send_close(close.code, close.reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
@@ -137,6 +153,8 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
                 return
             data, self._partial = bytes(self._partial), None
         self._take_frames(data)
+        if self._held is not None:
+            self._release()
 
     def _take_frames(self, data: bytes) -> None:
         at = 0
@@ -152,8 +170,11 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
                 return
             first, end = bounds
             if data[at] == TEXT_FINAL and self._peer is not None and self.conn.current_size is None:
+                if self._held is None and end < len(data):
+                    self._held = []
                 self._take_text(apply_mask(data[first:end], data[first - 4 : first]))
             else:
+                self._release()
                 super().data_received(data[at:end])
             at = end
 
@@ -183,6 +204,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_close(event)
 
     def handle_parser_exception(self) -> None:
+        self._release()
         self._let_go()
         super().handle_parser_exception()
 

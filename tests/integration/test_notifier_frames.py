@@ -111,12 +111,20 @@ async def test_messages_arrive_whole_and_in_order_however_their_bytes_are_cut() 
 async def test_what_is_no_message_ends_the_connection_behind_what_was_good(broken: bytes, code: int) -> None:
     async with pushing() as push, opened(push.port) as socket:
         await socket.send(frame(call(1)) + broken)
-        ends: list[int] = []
-        while not ends:
-            opcode, payload = await socket.next_frame()
-            if opcode == Opcode.CLOSE:
-                ends.append(int.from_bytes(payload[:2]))
-        assert ends == [code]
+        got: list[tuple[int, bytes]] = []
+        while not got or got[-1][0] != Opcode.CLOSE:
+            got.append(await socket.next_frame())
+        assert got[0] == (Opcode.TEXT, b'{"jsonrpc":"2.0","id":1,"result":{"text":""}}')
+        assert int.from_bytes(got[-1][1][:2]) == code
+
+
+async def test_answers_to_messages_that_come_together_are_all_there_in_order() -> None:
+    calls = [call(number, "x" * 3000) for number in range(100)]
+    async with pushing() as push, opened(push.port) as socket:
+        await socket.send(b"".join(map(frame, calls)))
+        answers = [msgspec.json.decode((await socket.next_frame())[1]) for _ in calls]
+    assert [answer["id"] for answer in answers] == list(range(100))
+    assert {len(answer["result"]["text"]) for answer in answers} == {3000}
 
 
 async def test_bytes_that_came_before_the_connection_was_handed_over_are_not_lost() -> None:
