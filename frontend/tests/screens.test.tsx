@@ -170,6 +170,13 @@ test("the overview shows every replica that is heard, and says when Redis is los
   });
   expect(await screen.findByText(/Redis is lost/)).toBeTruthy();
   expect(screen.queryByText("bb22")).toBeNull();
+  socket.deliver({ method: "bye", params: { code: 3001, reason: "shutdown", retryMs: 0 } });
+  socket.drop(3001, "shutdown");
+  await vi.waitFor(() => expect(sockets).toHaveLength(2));
+  sockets[1]?.accept();
+  const [subscribe] = sockets[1]?.sent ?? [];
+  sockets[1]?.deliver({ id: subscribe?.id, result: { position: eventId(10), recovered: true, replayed: 0 } });
+  expect(await screen.findByText("No replica has reported")).toBeTruthy();
 });
 
 test("every page of the catalog is read", async () => {
