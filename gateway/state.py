@@ -20,7 +20,8 @@ class Check(NamedTuple):
 
 
 def status(replica: Replica) -> dict[str, Any]:
-    """Sizes and counters of this replica since its start; `audiences` are streams that are up to date, by topic."""
+    """Sizes and counters of this replica since its start; `audiences` are streams that are up to date, by topic,
+    and `fleet` the other replicas whose states arrive here."""
     return {
         "version": replica.version,
         "replica": replica.id,
@@ -30,6 +31,7 @@ def status(replica: Replica) -> dict[str, Any]:
         "skills": len(replica.view),
         "subscribers": {"websocket": 0, "sse": 0, **replica.notifier.presence},
         "audiences": dict(replica.notifier.audiences),
+        "fleet": {"coverage": replica.notifier.fleet.coverage, "replicas": replica.notifier.fleet.replicas},
         "notices": replica.notices,
         "workers": [
             {

@@ -1,4 +1,4 @@
-"""The live state topics: `stats`, `health` and `cache` of this replica, for whoever watches."""
+"""The live state topics: `stats`, `health` and `cache` of this replica, for whoever watches it or another one."""
 
 import asyncio
 
@@ -9,14 +9,15 @@ from gateway import state
 from gateway.replica import Replica
 from services import metrics
 
-# Often enough to look alive, and a hundredth of what one event of each kind costs to encode.
+# Often enough to look alive. It goes on while nobody is subscribed: somebody may be at another replica, and whoever
+# subscribes next is given the latest at once.
 INTERVAL_S = 2.0
 
 log = structlog.get_logger(__name__)
 
 
 class Telemetry:
-    """Publishes the latest state while anyone is subscribed to anything; `close` ends its task."""
+    """Publishes the latest state, at once and from then on; `close` ends its task."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
@@ -28,14 +29,12 @@ class Telemetry:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(INTERVAL_S)
-            if not self._replica.notifier.presence:
-                continue
             try:
                 await self._publish()
             except Exception:
                 metrics.notice_failures.labels("state").inc()
                 log.exception("the live state could not be published")
+            await asyncio.sleep(INTERVAL_S)
 
     async def _publish(self) -> None:
         replica = self._replica

@@ -19,6 +19,7 @@ import structlog
 
 from gateway.replica import Replica
 from notifier.notifier import UnifiedNotifier
+from notifier.redis_link import RedisLink
 from services.cache.audit import Audits
 from services.cache.codec import Codec
 from services.cache.horizon import Horizon
@@ -106,7 +107,9 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
         memory, cache = _open_cache(settings, stack, feed, horizon, second, Codec(await store.secret("cache")))
         search, embedder = await _open_search(settings, stack, store, notices)
-        notifier = UnifiedNotifier(store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max)
+        notifier = UnifiedNotifier(
+            store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max, replica=replica_id
+        )
         _closing(stack, "notifier", notifier.close)
         notifier.remember(await store.tail(max(0, snapshot.position.seq - _REMEMBERED_ROWS), _REMEMBERED_ROWS))
         similar = SimilarPatterns(store, embedder)
@@ -129,6 +132,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
 
         _open_hints(settings, redis_url, stack, storage, feed)
+        _open_fleet(redis_url, stack, notifier)
         retention = LogRetention(store, replica_id, settings.log_keep_rows)
         _closing(stack, "retention", retention.start().close)
         position_file.start(feed)
@@ -349,6 +353,15 @@ def _open_hints(settings: Settings, redis_url: str, stack: AsyncExitStack, stora
         listening = PostgresHints(settings.resolved_database_url, feed.hinted)
         listening.start()
         _closing(stack, "database hints", listening.close)
+
+
+def _open_fleet(redis_url: str, stack: AsyncExitStack, notifier: UnifiedNotifier) -> None:
+    """Live states cross replicas over Redis only. What the firewall announced at its start stays here: the others
+    have read it themselves."""
+    if redis_url:
+        link = RedisLink(redis_url, notifier.fleet)
+        link.start()
+        _closing(stack, "link to the fleet", link.close)
 
 
 async def _open_search(

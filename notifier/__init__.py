@@ -1,7 +1,7 @@
 """Push: one log and the live states, fanned out over WebSocket and SSE."""
 
 from notifier.close_codes import CLOSE_CODES, CloseCode, reconnects
-from notifier.events import Cursor, Event, Frame, LogRow, Reset, StateEvent, Viewer
+from notifier.events import Cursor, Event, Frame, LogRow, Reset, State, StateEvent, Viewer
 from notifier.history import HistoryReader
 from notifier.join import Recovery
 from notifier.notifier import UnifiedNotifier
@@ -26,6 +26,7 @@ __all__ = [
     "RpcCall",
     "RpcError",
     "RpcRegistry",
+    "State",
     "StateEvent",
     "Subscription",
     "SubscriptionEnded",

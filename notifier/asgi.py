@@ -48,6 +48,10 @@ class AsgiWire:
     def post(self, message: bytes) -> None:
         self.write(self._to_message(message))
 
+    def beat(self, message: bytes) -> bool:
+        self.post(message)
+        return True
+
     def finish(self, close: CloseCode) -> None:
         self.close = close
         self._news.set()

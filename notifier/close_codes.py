@@ -16,12 +16,13 @@ class CloseCode(NamedTuple):
 SHUTDOWN: Final = CloseCode(3001, "shutdown")
 SLOW: Final = CloseCode(3008, "slow")
 UNAVAILABLE: Final = CloseCode(3011, "unavailable")
+SILENT: Final = CloseCode(3012, "no sign of life")
 FULL: Final = CloseCode(3013, "too many subscribers")
 UNAUTHENTICATED: Final = CloseCode(3500, "unauthenticated")
 FORBIDDEN: Final = CloseCode(3503, "forbidden")
 TOO_LARGE: Final = CloseCode(3509, "message too large")
 
-CLOSE_CODES: Final = (SHUTDOWN, SLOW, UNAVAILABLE, FULL, UNAUTHENTICATED, FORBIDDEN, TOO_LARGE)
+CLOSE_CODES: Final = (SHUTDOWN, SLOW, UNAVAILABLE, SILENT, FULL, UNAUTHENTICATED, FORBIDDEN, TOO_LARGE)
 
 # RFC 6455 section 7.4.1: the ones that end a connection, not a conversation. 1006 is what a client sees
 # of a replica that was killed; 1012 is what uvicorn sends when it stops before we could.

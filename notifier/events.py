@@ -1,12 +1,16 @@
 """What is sent: events of the log, states, resets, each encoded at most once per wire form."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
+from msgspec import Raw
 
 ResetReason = Literal["trimmed", "epoch", "tag", "ahead", "unknown", "slow"]
+# Whose states a subscriber sees: this replica's alone, all replicas', or what the lost link had brought.
+Coverage = Literal["local", "fleet", "degraded"]
 
 
 class LogRow(Protocol):
@@ -120,17 +124,66 @@ class Event(Frame):
         return sse_frame(self.json, event_id=self.id)
 
 
-class StateEvent(Frame):
-    """The latest value of (topic, key). It has no id: a state is replaced, not resumed."""
+class State(msgspec.Struct, frozen=True, array_like=True):
+    """The latest value of (topic, key), as replicas tell each other. `number` grows with every state that `replica`
+    makes; a state whose key is its replica's id speaks of that replica, and goes with it."""
 
-    def __init__(
-        self, version: int, topic: str, key: str, kind: str, at: str, data: bytes, owner: str, visibility: str
-    ) -> None:
+    replica: str
+    number: int
+    topic: str
+    key: str
+    kind: str
+    at: str
+    data: Raw
+    owner: str
+    visibility: str
+
+    @property
+    def is_of_replica(self) -> bool:
+        return self.key == self.replica
+
+    @property
+    def is_gone(self) -> bool:
+        return self.kind.endswith(".gone")
+
+
+class StateEvent(Frame):
+    """A state as subscribers get it when it is new. It has no `id`: a state is replaced, not resumed.
+
+    `version` is its place among the states of the replica that sends it, which made it itself if `is_own`.
+    """
+
+    def __init__(self, version: int, state: State, coverage: Coverage, *, is_own: bool) -> None:
         self.version = version
-        self.topic = topic
-        self.owner = owner
-        self.visibility = visibility
-        self.json = _spliced({"topic": topic, "key": key, "kind": kind, "at": at}, data)
+        self.state = state
+        self.topic = state.topic
+        self.owner = state.owner
+        self.visibility = state.visibility
+        self.json = _state_json(state, coverage, is_own=is_own, is_snapshot=False)
+        self._is_own = is_own
+        self._snapshot: tuple[Coverage, Frame] | None = None
+
+    def snapshot(self, coverage: Coverage) -> Frame:
+        """The same for a subscriber that joins after it was made; once encoded, for all of them."""
+        if self._snapshot is None or self._snapshot[0] != coverage:
+            frame = Frame()
+            frame.json = _state_json(self.state, coverage, is_own=self._is_own, is_snapshot=True)
+            self._snapshot = coverage, frame
+        return self._snapshot[1]
+
+
+def _state_json(state: State, coverage: Coverage, *, is_own: bool, is_snapshot: bool) -> bytes:
+    head = {
+        "topic": state.topic,
+        "key": state.key,
+        "kind": state.kind,
+        "at": state.at,
+        "state_id": f"{state.replica}-{state.number}",
+        "own": is_own,
+        "coverage": coverage,
+        "snapshot": is_snapshot,
+    }
+    return _spliced(head, bytes(state.data))
 
 
 class Reset(Frame):
@@ -175,7 +228,7 @@ def sse_frame(data: bytes, *, event: str = "", event_id: str = "", retry_ms: int
     return b"%sdata: %s\n\n" % (head.encode(), data)
 
 
-def _spliced(head: dict[str, str], data: bytes) -> bytes:
+def _spliced(head: Mapping[str, object], data: bytes) -> bytes:
     # A stored body may be laid out over several lines; a line break would end an SSE field early.
     # JSON strings hold no raw line breaks, so outside of them they are mere layout.
     flat = data.replace(b"\r", b" ").replace(b"\n", b" ")

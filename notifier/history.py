@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from notifier.events import Cursor, Event, LogRow, ResetReason
+from notifier.pages import LogPages
 from notifier.ring import Ring
 
 # A read blocks only the stream it is for; beyond this the stream is ended and may resume elsewhere.
@@ -39,18 +40,15 @@ class LogTail:
     def __init__(self, ring: Ring, history: HistoryReader) -> None:
         self._ring = ring
         self._history = history
+        self._pages = LogPages(self._read)
+        self._pages_epoch = ring.epoch
 
     async def page(self, after: int, limit: int) -> list[Event]:
         """Up to `limit` stored rows after `after`, which the ring does not reach, ending where it begins.
 
         At least one; raises `Trimmed` when there is none.
         """
-        rows = await self._read(after, limit)
-        events: list[Event] = []
-        for row in rows:
-            if row.seq != after + 1 + len(events) or row.seq >= self._ring.first:
-                break
-            events.append(Event(row))
+        events = [event for event in (await self._stored(after))[:limit] if event.seq < self._ring.first]
         if not events:
             raise Trimmed(f"the log has no row {after + 1}")
         return events
@@ -80,6 +78,8 @@ class LogTail:
             return None if known == cursor.tag else "tag"
         if cursor.seq == 0:  # before the first row there is no row whose tag could differ
             return None
+        if cursor.seq <= self._ring.head and (stored := await self._stored(cursor.seq - 1)):
+            return None if Cursor.parse(stored[0].id).tag == cursor.tag else "tag"
         rows = await self._read(cursor.seq - 1, 1)
         if not rows:
             return "ahead" if cursor.seq > self._ring.head else "trimmed"
@@ -96,6 +96,13 @@ class LogTail:
                 after = event.seq
                 count += event.seq <= until and matches(event)
         return count + sum(event.seq <= until and matches(event) for event in self._ring.after(after))
+
+    async def _stored(self, after: int) -> list[Event]:
+        """Stored rows that follow `after` without a gap; none when the next one is not there."""
+        if self._ring.epoch != self._pages_epoch:
+            self._pages_epoch = self._ring.epoch
+            self._pages.forget()
+        return await self._pages.after(after)
 
     async def _read(self, after: int, limit: int) -> Sequence[LogRow]:
         try:

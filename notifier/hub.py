@@ -9,10 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+import msgspec
+from msgspec import Raw
+
 from notifier import metrics
 from notifier.audience import Audience
 from notifier.close_codes import SHUTDOWN, CloseCode
-from notifier.events import Cursor, Event, LogRow, StateEvent, Viewer
+from notifier.events import Coverage, Cursor, Event, LogRow, State, StateEvent, Viewer
 from notifier.history import HistoryReader, LogTail
 from notifier.ledger import DeliveryLedger
 from notifier.reader import Sources
@@ -37,7 +40,10 @@ class Hub:
         events_max: int,
         bytes_max: int,
         utc_now: Callable[[], str],
+        replica: str,
     ) -> None:
+        self.replica = replica
+        self._states_made = 0
         self.ledger = DeliveryLedger()
         self._ring = Ring(events_max, position, bytes_max)
         self._states = LatestStates(STATE_KEYS_MAX)
@@ -111,15 +117,50 @@ class Hub:
 
     def publish_state(
         self, topic: str, key: str, kind: str, data: bytes, *, owner: str = "", visibility: str = "public"
-    ) -> None:
+    ) -> State:
         """Replaces the state of (topic, key); `data` is JSON. Raises ValueError for a topic that holds no states."""
         if not is_state_topic(topic):
             raise ValueError(f"{topic!r} is not a state topic")
-        event = StateEvent(
-            self._states.version + 1, topic, key, kind, self._utc_now(), data, owner=owner, visibility=visibility
-        )
+        self._states_made += 1
+        state = State(self.replica, self._states_made, topic, key, kind, self._utc_now(), Raw(data), owner, visibility)
+        self._put(state)
+        return state
+
+    def take_state(self, state: State) -> None:
+        """A state of another replica; ignored when it is not newer than the one that is here."""
+        held = self._states.find(state.topic, state.key)
+        if held is not None:
+            here = held.state
+            is_older = state.number <= here.number if state.replica == here.replica else state.at < here.at
+            if is_older:
+                return
+        self._put(state)
+
+    def forget_replica(self, replica: str) -> None:
+        """States that speak of another replica are replaced by the news that they are gone."""
+        for event in self._states:
+            state = event.state
+            if state.replica == replica and state.is_of_replica and not state.is_gone:
+                kind, at = f"{state.topic}.gone", self._utc_now()
+                self._put(msgspec.structs.replace(state, kind=kind, at=at, data=Raw(b"null")))
+
+    @property
+    def coverage(self) -> Coverage:
+        return self._states.coverage
+
+    def change_coverage(self, coverage: Coverage) -> None:
+        """States that speak of replicas are announced again, so that their subscribers learn of it."""
+        if coverage == self._states.coverage:
+            return
+        self._states.coverage = coverage
+        for event in self._states:
+            if event.state.is_of_replica and not event.state.is_gone:
+                self._put(event.state)
+
+    def _put(self, state: State) -> None:
+        event = StateEvent(self._states.version + 1, state, self._states.coverage, is_own=state.replica == self.replica)
         self.ledger.add_published()
-        replaced, evicted = self._states.put(key, event)
+        replaced, evicted = self._states.put(state.key, event)
         listeners: tuple[Subscription | Audience, ...] = (*self._alone, *self._audiences.values())
         for listener in listeners:
             if replaced is not None:

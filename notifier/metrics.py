@@ -23,6 +23,9 @@ event_resets = Counter(
 slow_subscribers = Counter(
     "skillwire_slow_subscribers_total", "Streams ended because a send blocked for too long.", registry=REGISTRY
 )
+silent_subscribers = Counter(
+    "skillwire_silent_subscribers_total", "Streams ended because nothing answered their heartbeats.", registry=REGISTRY
+)
 stream_failures = Counter(
     "skillwire_stream_failures_total",
     "Streams ended by an error of ours, by transport.",
@@ -42,4 +45,14 @@ rpc_calls = Counter(
     "Calls over WebSocket, by outcome: ok, error, unknown, invalid, timeout, cancelled, busy.",
     ["outcome"],
     registry=REGISTRY,
+)
+fleet_replicas = Gauge("skillwire_fleet_replicas", "Other replicas whose states arrive here.", registry=REGISTRY)
+fleet_messages = Counter(
+    "skillwire_fleet_messages_total",
+    "Messages between replicas about their states, by what became of them: sent, taken, garbage.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+fleet_failures = Counter(
+    "skillwire_fleet_failures_total", "Times that the link between replicas was lost.", registry=REGISTRY
 )

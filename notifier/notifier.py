@@ -9,6 +9,7 @@ import structlog
 
 from notifier.close_codes import SHUTDOWN
 from notifier.events import LogRow, Viewer
+from notifier.fleet import Fleet
 from notifier.history import HistoryReader
 from notifier.hub import Hub
 from notifier.ledger import DeliveryLedger
@@ -35,7 +36,7 @@ class UnifiedNotifier:
 
     `position` is where the log stood when the caller started to follow it: `apply` must bring every row
     after that. `events_max` rows of `bytes_max` are kept in memory, older ones are read through `history`. A stream
-    whose client takes nothing for `stall_s` is ended.
+    whose client takes nothing for `stall_s` is ended. `replica` names this process among those of the fleet.
     """
 
     def __init__(
@@ -49,12 +50,18 @@ class UnifiedNotifier:
         subscribers_max: int = 10_000,
         heartbeat_s: float = HEARTBEAT_S,
         stall_s: float = STALL_S,
+        replica: str = "local",
     ) -> None:
-        self._hub = Hub(history, position, events_max=events_max, bytes_max=bytes_max, utc_now=utc_now)
+        self._hub = Hub(history, position, events_max=events_max, bytes_max=bytes_max, utc_now=utc_now, replica=replica)
+        self.fleet = Fleet(self._hub)
         self._subscribers_max = subscribers_max
         self._pulse = Pulse(heartbeat_s)
         self.tasks = OwnedTasks()
         self.stall_s = stall_s
+
+    @property
+    def replica(self) -> str:
+        return self._hub.replica
 
     @property
     def position(self) -> str:
@@ -96,8 +103,9 @@ class UnifiedNotifier:
     def publish_state(
         self, topic: str, key: str, kind: str, data: bytes, *, owner: str = "", visibility: str = "public"
     ) -> None:
-        """Announces the latest value (JSON) of (topic, key); never blocks. Raises ValueError for a log topic."""
-        self._hub.publish_state(topic, key, kind, data, owner=owner, visibility=visibility)
+        """Announces the latest value (JSON) of (topic, key), here and to the other replicas of the fleet; never blocks.
+        Raises ValueError for a log topic."""
+        self.fleet.tell(self._hub.publish_state(topic, key, kind, data, owner=owner, visibility=visibility))
 
     def subscribe(
         self, viewer: Viewer, topics: Iterable[str], since: str | None = None, transport: str = "local"

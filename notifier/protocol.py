@@ -5,6 +5,7 @@ Ids are kept as the JSON they came in, so that `1`, `1.0` and `"1"` are three id
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 from msgspec import Raw
@@ -52,6 +53,8 @@ class Batch:
     messages: tuple["Message", ...]
 
 
+_CONTAINERS = (b"{", b"[")
+
 Message = Request | Notification | Response | Invalid
 
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -60,8 +63,32 @@ _decode_string = msgspec.json.Decoder(str).decode
 _check = msgspec.json.Decoder(Raw).decode
 
 
+class _Plain(msgspec.Struct):
+    """What nearly every message is, read in one go."""
+
+    jsonrpc: Literal["2.0"]
+    id: Raw
+    method: str
+    params: Raw = Raw(b"")  # never changed
+
+
+_decode_plain = msgspec.json.Decoder(_Plain).decode
+
+
 def parse(text: str | bytes) -> Message | Batch:
     """Never raises: what cannot be read becomes an `Invalid`."""
+    try:
+        plain = _decode_plain(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return _parsed(text)
+    request_id, start = bytes(plain.id), bytes(plain.params)[:1]
+    if _is_id(request_id) and (not start or start in _CONTAINERS):
+        return Request(request_id, plain.method, plain.params if start else None)
+    return _parsed(text)
+
+
+def _parsed(text: str | bytes) -> Message | Batch:
+    """The long way, which tells everything apart."""
     try:
         raw = text.encode() if isinstance(text, str) else text
         if raw.lstrip(b" \t\r\n").startswith(b"["):
@@ -124,7 +151,7 @@ def _call(members: dict[str, Raw], request_id: bytes | None) -> Message:
     except msgspec.ValidationError:
         return _invalid(request_id)
     params = members.get("params")
-    if params is not None and bytes(params)[:1] not in (b"{", b"["):
+    if params is not None and bytes(params)[:1] not in _CONTAINERS:
         return _invalid(request_id)
     return Notification(method, params) if request_id is None else Request(request_id, method, params)
 

@@ -24,13 +24,14 @@ from starlette.types import Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame, Opcode
+from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]  # in C where it can be
 from websockets.server import ServerProtocol
 
 from notifier.close_codes import CloseCode
 from notifier.events import http_chunk, websocket_frame
+from notifier.frames import PING, TEXT_FINAL, frame_bounds
 from notifier.metrics import at_once_failures
-from notifier.wire import CLOSE_S, Peer, sse_chunk, websocket_bytes
+from notifier.wire import BATCH_BYTES, BEATS_UNANSWERED_MAX, CLOSE_S, Peer, sse_chunk, websocket_bytes
 
 RAW = "skillwire.raw"
 # From here on two writes cost less than a copy.
@@ -99,9 +100,20 @@ class _Streaming(asyncio.Protocol):
 
 
 class RawWebSocketProtocol(_Streaming, WebSocketsSansIOProtocol):
-    """A `Wire` once it was taken over."""
+    """A `Wire` once it was taken over.
+
+    Text messages of one frame are taken out of what the client sends here; all other frames go to websockets' parser,
+    one whole frame at a time, so that it is never in the middle of one.
+    """
 
     encode = staticmethod(websocket_bytes)
+    _reads = 0  # before it was taken over
+    _is_quick = False
+    _partial: bytearray | None = None  # of a frame that will end `_partial_size` bytes after it began
+    _partial_size = 0
+    _held: list[bytes] | None = None  # what is to be written, while several messages of one read are answered
+    _held_bytes = 0
+    _beats = 0  # since the client was heard last
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -110,6 +122,7 @@ class RawWebSocketProtocol(_Streaming, WebSocketsSansIOProtocol):
     def take_over(self, peer: Any) -> None:
         """`peer` is a `Stream`: it begins, unless the client has gone already, and gets every message from now on."""
         self.stop_keepalive()
+        self._is_quick = self._reads == 1  # the handshake: the parser is between two frames
         self._peer = peer
         self.close_timer = _HANDED_OVER
         peer.begin(self)
@@ -124,12 +137,35 @@ class RawWebSocketProtocol(_Streaming, WebSocketsSansIOProtocol):
         del self.scope, self.request, self.response  # some kilobytes that nothing reads any more
 
     def write(self, payload: bytes) -> None:
-        self.transport.write(payload)
+        if self._held is None:
+            self.transport.write(payload)
+            return
+        self._held.append(payload)
+        self._held_bytes += len(payload)
+        if self._held_bytes > BATCH_BYTES:
+            self._release()
+            self._held = []
 
     def post(self, message: bytes) -> None:
-        self.transport.write(websocket_frame(message))
+        self.write(websocket_frame(message))
+
+    def _release(self) -> None:
+        """Writes what was held back while the messages of one read were answered."""
+        held, self._held, self._held_bytes = self._held, None, 0
+        if held:
+            self.transport.write(b"".join(held))
+
+    def beat(self, message: bytes) -> bool:
+        """With a ping behind it, which every client's WebSocket answers by itself. What has come is read between two
+        beats, however late they are, so a busy loop ends nobody."""
+        self._beats += 1
+        if self._beats > BEATS_UNANSWERED_MAX:
+            return False
+        self.transport.write(websocket_frame(message) + PING)
+        return True
 
     def finish(self, close: CloseCode) -> None:
+        self._release()
         self.conn.send_close(close.code, close.reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
@@ -151,6 +187,47 @@ class RawWebSocketProtocol(_Streaming, WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == 101:
             cast(dict[str, Any], self.scope["extensions"])[RAW] = self
+
+    def data_received(self, data: bytes) -> None:
+        self._beats = 0
+        if not self._is_quick:
+            self._reads += 1
+            super().data_received(data)
+            return
+        if self._partial is not None:
+            self._partial += data
+            if len(self._partial) < self._partial_size:
+                return
+            data, self._partial = bytes(self._partial), None
+        self._take_frames(data)
+        if self._held is not None:
+            self._release()
+
+    def _take_frames(self, data: bytes) -> None:
+        at = 0
+        while at < len(data):
+            bounds = frame_bounds(data, at)
+            if bounds is not None and (bounds[0] == at or bounds[1] - bounds[0] > self.config.ws_max_size):
+                self._is_quick = False  # the parser refuses what follows
+                super().data_received(data[at:])
+                return
+            if bounds is None or bounds[1] > len(data):
+                self._partial = bytearray(data[at:])
+                self._partial_size = 0 if bounds is None else bounds[1] - at
+                return
+            first, end = bounds
+            if data[at] == TEXT_FINAL and self._peer is not None and self.conn.current_size is None:
+                if self._held is None and end < len(data):
+                    self._held = []
+                self._take_text(apply_mask(data[first:end], data[first - 4 : first]))
+            else:
+                self._release()
+                super().data_received(data[at:end])
+            at = end
+
+    def _take_text(self, message: bytes) -> None:
+        self.frames, self.curr_msg_data_type = [message], "text"
+        self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
         if self.close_timer is None:
@@ -174,6 +251,7 @@ class RawWebSocketProtocol(_Streaming, WebSocketsSansIOProtocol):
         super().handle_close(event)
 
     def handle_parser_exception(self) -> None:
+        self._release()
         self._let_go()
         super().handle_parser_exception()
 
@@ -223,6 +301,10 @@ class RawHttpProtocol(_Streaming, HttpToolsProtocol):
 
     def post(self, message: bytes) -> None:
         self.transport.write(http_chunk(message))
+
+    def beat(self, message: bytes) -> bool:
+        self.post(message)
+        return True
 
     def finish(self, close: CloseCode) -> None:  # noqa: ARG002  # `bye` has said why
         self.transport.write(b"0\r\n\r\n")

@@ -141,7 +141,10 @@ class Reader:
 
     def _wants_state(self, event: StateEvent) -> bool:
         interest = self._interests.get(event.topic)
-        return interest is not None and event.version > interest.floor and self.viewer.sees(event)
+        if interest is None or event.version <= interest.floor or not self.viewer.sees(event):
+            return False
+        # That something has gone is news; who never knew it need not be told.
+        return event.version > interest.live or not event.state.is_gone
 
     def confirm(self) -> None:
         """What `next_batch` returned last has been delivered."""
@@ -161,13 +164,14 @@ class Reader:
             frames += self._take_events(self._ring.after(self._cursor), max_events)
         return frames
 
-    def _take_states(self, max_events: int) -> list[StateEvent]:
-        taken: list[StateEvent] = []
+    def _take_states(self, max_events: int) -> list[Frame]:
+        taken: list[Frame] = []
         for event in self._states.changed_after(self._state_cursor):
             self._state_cursor = event.version
             if self._wants_state(event):
-                self._count_taken(self._interests[event.topic], event.version)
-                taken.append(event)
+                interest = self._interests[event.topic]
+                self._count_taken(interest, event.version)
+                taken.append(event if event.version > interest.live else event.snapshot(self._states.coverage))
                 if len(taken) == max_events:
                     break
         return taken

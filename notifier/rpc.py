@@ -28,7 +28,7 @@ class RpcError(Exception):
         self.data = data
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class RpcCall:
     """One call of a command. `params` is its JSON, `{}` when left out; `principal` is who the edge let in.
 

@@ -1,20 +1,26 @@
 """JSON-RPC over one connection, both ways: the calls of its client, and ours to it."""
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 from msgspec import Raw
 
 from notifier import protocol
+from notifier.eager import Deadline, TimeIsUp, start_eagerly
 from notifier.metrics import rpc_calls
 from notifier.protocol import Batch, Invalid, Message, Notification, Request, Response
 from notifier.rpc import BUSY, DISCONNECTED, TIMED_OUT, Registered, RpcCall, RpcError, RpcRegistry, call_meta
 
 log = structlog.get_logger(__name__)
+
+# Found once: a label that is looked up for every call costs more than its count.
+_COUNTS = {
+    outcome: rpc_calls.labels(outcome)
+    for outcome in ("ok", "error", "unknown", "invalid", "timeout", "cancelled", "busy")
+}
 
 # push.md section 4: more than a screenful of dashboard needs, less than one client needs to starve the others.
 CALLS_MAX = 64
@@ -46,7 +52,7 @@ class RpcConnection:
     """
 
     __slots__ = (
-        "_in_flight", "_is_closed", "_is_finishing", "_local", "_number", "_post", "_principal", "_registry",
+        "_in_flight", "_is_closed", "_is_finishing", "_local", "_loop", "_number", "_post", "_principal", "_registry",
         "_running", "_tasks", "_waiting", "_writable",
     )  # fmt: skip
 
@@ -64,8 +70,9 @@ class RpcConnection:
         self._writable = writable
         self._local = local
         self._in_flight = 0
+        self._loop = asyncio.get_running_loop()
         self._running: dict[bytes, asyncio.Task[object]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._waiting: dict[bytes, asyncio.Future[Raw]] = {}
         self._number = 0  # of our newest call
         self._is_finishing = False
@@ -162,13 +169,14 @@ class RpcConnection:
         except Exception as exc:  # the boundary of one request
             raise self._translated(message.method, exc) from exc
         finally:
-            rpc_calls.labels(outcome).inc()
+            _COUNTS[outcome].inc()
         return result
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = start_eagerly(work, self._loop)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _find(self, method: str) -> Registered | None:
         return self._local.get(method) or self._registry.find(method)
@@ -189,26 +197,26 @@ class RpcConnection:
         """The reply to what starts no call; None when there is none to give."""
         match message:
             case Invalid(reply):
-                rpc_calls.labels("invalid").inc()
+                _COUNTS["invalid"].inc()
                 return reply
             case Response():
                 self._settle(message)
             case Request(request_id):
-                rpc_calls.labels("busy").inc()
+                _COUNTS["busy"].inc()
                 busy = {"code": "exhausted", "retryable": True, "retryAfterMs": _BUSY_RETRY_MS}
                 return protocol.encode_error(request_id, BUSY, "too many calls in flight", busy)
             case Notification("notifications/cancelled", params):
                 self._cancel(params)
             case Notification(method):
                 if not method.startswith("notifications/"):
-                    rpc_calls.labels("busy").inc()
+                    _COUNTS["busy"].inc()
         return None
 
     def _cancel(self, params: Raw | None) -> None:
         try:
             request_id = bytes(msgspec.json.decode(params or _EMPTY, type=Cancelled).request_id)
         except msgspec.ValidationError:
-            rpc_calls.labels("invalid").inc()
+            _COUNTS["invalid"].inc()
             return
         if (task := self._running.get(request_id)) is not None:
             task.cancel()
@@ -229,12 +237,13 @@ class RpcConnection:
 
     async def _answer_one(self, message: Request) -> None:
         """Runs one call in the current task, and answers it."""
-        outcome = await self._run(message)
+        after_reply: list[Callable[[], None]] = []
         try:
-            if outcome.reply is not None:
-                await self._send(outcome.reply)
+            reply = await self._reply(message, after_reply)
+            await self._writable()
+            self._post(reply)
         finally:
-            for callback in outcome.after_reply:
+            for callback in after_reply:
                 callback()
 
     async def _answer(self, messages: list[Request | Notification], replies: list[bytes], *, is_batch: bool) -> None:
@@ -252,56 +261,58 @@ class RpcConnection:
                     callback()
 
     async def _run(self, message: Request | Notification) -> _Outcome:
-        request_id = message.id if isinstance(message, Request) else None
-        task = asyncio.current_task()
-        assert task is not None
         after_reply: list[Callable[[], None]] = []
-        if request_id is not None:
-            self._running[request_id] = task
         try:
-            result = await self._result(message, after_reply)
-        except RpcError as exc:
-            reply = request_id and protocol.encode_error(request_id, exc.code, exc.message, exc.data)
-            return _Outcome(reply, after_reply)
+            reply = await self._reply(message, after_reply)
         except asyncio.CancelledError:
             for callback in after_reply:
                 callback()
             raise
-        finally:
-            self._in_flight -= 1
-            if request_id is not None and self._running.get(request_id) is task:
-                del self._running[request_id]
-        return _Outcome(request_id and protocol.encode_result(request_id, result), after_reply)
+        return _Outcome(reply if isinstance(message, Request) else None, after_reply)
 
-    async def _result(self, message: Request | Notification, after_reply: list[Callable[[], None]]) -> bytes:
-        found = self._find(message.method)
-        if found is None:
-            rpc_calls.labels("unknown").inc()
-            raise RpcError(protocol.METHOD_NOT_FOUND, "Method not found")
+    async def _reply(self, message: Request | Notification, after_reply: list[Callable[[], None]]) -> bytes:
+        """What one call is answered, if it is to be."""
+        request_id = message.id if isinstance(message, Request) else b"null"
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        if isinstance(message, Request):
+            self._running[request_id] = task
         outcome = "cancelled"
         try:
-            meta = call_meta(message.params)
-            timeout_s = found.timeout_s
-            if meta.timeout_ms is not None:
-                timeout_s = min(timeout_s, meta.timeout_ms / 1000)
-            progress = None if meta.progress_token is msgspec.UNSET else self._progress_to(bytes(meta.progress_token))
-            call = RpcCall(message.method, message.params or _EMPTY, self._principal, self.call, progress, after_reply)
-            async with asyncio.timeout(timeout_s) as deadline:
+            found = self._find(message.method)
+            if found is None:
+                outcome = "unknown"
+                return protocol.encode_error(request_id, protocol.METHOD_NOT_FOUND, "Method not found")
+            timeout_s, call = self._prepared(message, found, after_reply)
+            with Deadline(timeout_s, task, self._loop):
                 answer = found.command(call)
-                result = await answer if inspect.isawaitable(answer) else answer
+                result = answer if isinstance(answer, bytes) else await answer
             outcome = "ok"
-        except RpcError:
-            outcome = "error"
-            raise
-        except Exception as exc:  # the boundary of one request
-            if isinstance(exc, TimeoutError) and deadline.expired():
-                outcome = "timeout"
-                raise RpcError(TIMED_OUT, "timed out", {"code": "timeout", "retryable": True}) from exc
-            outcome = "error"
-            raise self._translated(message.method, exc) from exc
+            return protocol.encode_result(request_id, result)
+        except RpcError as exc:
+            outcome, error = "error", exc
+        except TimeIsUp:
+            outcome, error = "timeout", RpcError(TIMED_OUT, "timed out", {"code": "timeout", "retryable": True})
+        except Exception as exc:  # noqa: BLE001  # the boundary of one request, which logs it
+            outcome, error = "error", self._translated(message.method, exc)
         finally:
-            rpc_calls.labels(outcome).inc()
-        return result
+            _COUNTS[outcome].inc()
+            self._in_flight -= 1
+            if self._running.get(request_id) is task:
+                del self._running[request_id]
+        return protocol.encode_error(request_id, error.code, error.message, error.data)
+
+    def _prepared(
+        self, message: Request | Notification, found: Registered, after_reply: list[Callable[[], None]]
+    ) -> tuple[float, RpcCall]:
+        """The time that a call has, and the call. Raises `RpcError` for a malformed `_meta`."""
+        meta = call_meta(message.params)
+        timeout_s = found.timeout_s
+        if meta.timeout_ms is not None:
+            timeout_s = min(timeout_s, meta.timeout_ms / 1000)
+        progress = None if meta.progress_token is msgspec.UNSET else self._progress_to(bytes(meta.progress_token))
+        params = message.params or _EMPTY
+        return timeout_s, RpcCall(message.method, params, self._principal, self.call, progress, after_reply)
 
     def _translated(self, method: str, exc: Exception) -> RpcError:
         error = self._registry.translate(exc)

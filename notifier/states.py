@@ -1,8 +1,9 @@
 """The latest value of every (topic, key), in the order of their last change."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
-from notifier.events import StateEvent
+from notifier.events import Coverage, StateEvent
 
 
 class LatestStates:
@@ -16,6 +17,7 @@ class LatestStates:
         self._keys_max = keys_max
         self._latest: OrderedDict[tuple[str, str], StateEvent] = OrderedDict()
         self.version = 0
+        self.coverage: Coverage = "local"
 
     def put(self, key: str, event: StateEvent) -> tuple[StateEvent | None, StateEvent | None]:
         """Stores `event`, which carries `version + 1`; returns what it replaced and what it pushed out."""
@@ -27,6 +29,12 @@ class LatestStates:
         if len(self._latest) > self._keys_max:
             _, evicted = self._latest.popitem(last=False)
         return replaced, evicted
+
+    def find(self, topic: str, key: str) -> StateEvent | None:
+        return self._latest.get((topic, key))
+
+    def __iter__(self) -> Iterator[StateEvent]:
+        return iter(tuple(self._latest.values()))
 
     def changed_after(self, version: int) -> list[StateEvent]:
         """States that changed after `version`, longest unchanged first; costs what changed, not what is kept."""

@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 
 from notifier import metrics
-from notifier.close_codes import SLOW, UNAVAILABLE, CloseCode
+from notifier.close_codes import SILENT, SLOW, UNAVAILABLE, CloseCode
 from notifier.subscription import Subscription, SubscriptionEnded
 from notifier.tasks import OwnedTasks
 from notifier.wire import Wire
@@ -97,9 +97,10 @@ class Stream:
         self._finish(close)
 
     def beat(self) -> None:
-        """A heartbeat, unless the client has enough to read."""
-        if self._is_open and self._resumed is None and not self._is_over:
-            self._wire.post(self._heartbeat())
+        """A heartbeat, unless the client has enough to read; the end of one that gives no sign of life."""
+        if self._is_open and self._resumed is None and not self._is_over and not self._wire.beat(self._heartbeat()):
+            metrics.silent_subscribers.inc()
+            self._subscription.end(SILENT)
 
     async def writable(self) -> None:
         """Returns once the client keeps up, or is gone."""

@@ -4,10 +4,13 @@ A log topic carries rows of the change log: nothing is lost, everything has an i
 topic carries the latest value of each key: a snapshot first, then conflated updates.
 """
 
+import re
 from collections.abc import Iterable
 
 LOG_TOPICS = frozenset({"skills", "tools", "solutions"})
 STATE_TOPICS = frozenset({"stats", "health", "cache", "incidents"})
+RUN_TOPIC = "runs/{id}"
+_RUN = re.compile(r"runs/[A-Za-z0-9_-]{1,64}")
 
 # A subscriber's whole set: every topic there is, and some that are not.
 TOPICS_MAX = 128
@@ -18,7 +21,8 @@ class UnknownTopic(ValueError):
 
 
 def is_state_topic(topic: str) -> bool:
-    return topic in STATE_TOPICS
+    """True also for a `RUN_TOPIC`, which there is one of for every run."""
+    return topic in STATE_TOPICS or _RUN.fullmatch(topic) is not None
 
 
 def checked_topics(topics: Iterable[str]) -> frozenset[str]:
@@ -33,4 +37,4 @@ def checked_topics(topics: Iterable[str]) -> frozenset[str]:
 
 
 def _allowed() -> str:
-    return ", ".join([*sorted(LOG_TOPICS), *sorted(STATE_TOPICS)])
+    return ", ".join([*sorted(LOG_TOPICS), *sorted(STATE_TOPICS), RUN_TOPIC])

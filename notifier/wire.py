@@ -11,6 +11,8 @@ BATCH_BYTES = 64 * 1024
 # How long a connection that was ended may take to let its last bytes go.
 CLOSE_S = 3.0
 
+BEATS_UNANSWERED_MAX = 2
+
 Encode = Callable[[Sequence[Frame]], Any]
 
 
@@ -26,6 +28,11 @@ class Wire(Protocol):
 
     def post(self, message: bytes) -> None:
         """One message of the stream's own: a JSON-RPC message, or a server-sent event."""
+        ...
+
+    def beat(self, message: bytes) -> bool:
+        """Posts a heartbeat. False, and nothing was posted, for a client that has let `BEATS_UNANSWERED_MAX` of them
+        pass without a sign of life; where clients cannot answer, there is no such client."""
         ...
 
     def finish(self, close: CloseCode) -> None:

@@ -26,7 +26,7 @@ from gateway.routes.uploads import uploads_router
 from notifier.close_codes import CLOSE_CODES, reconnects
 from notifier.events import ResetReason
 from notifier.metrics import REGISTRY as PUSH_REGISTRY
-from notifier.topics import LOG_TOPICS, STATE_TOPICS
+from notifier.topics import LOG_TOPICS, RUN_TOPIC, STATE_TOPICS
 from services import failures
 from services.metrics import REGISTRY
 from services.settings import Settings
@@ -251,7 +251,7 @@ def test_every_close_code_is_documented_with_what_it_asks_for() -> None:
 
 def test_every_topic_is_documented_with_its_kind() -> None:
     documented = {row["topic"]: row["kind"] for row in table("protocol.md", "topic", "kind", "what it carries")}
-    assert documented == dict.fromkeys(LOG_TOPICS, "log") | dict.fromkeys(STATE_TOPICS, "state")
+    assert documented == dict.fromkeys(LOG_TOPICS, "log") | dict.fromkeys(STATE_TOPICS | {RUN_TOPIC}, "state")
 
 
 def test_every_kind_of_change_is_documented() -> None:

@@ -4,6 +4,7 @@ import { ApiClient, ApiError } from "./api/client";
 import { type Queries, queriesOf } from "./api/queries";
 import { applyEvent, heartbeatKeys, resetKeys } from "./live/eventEffects";
 import { EventStream } from "./live/eventStream";
+import { FleetStats } from "./live/fleetStats";
 import { QueryRefresher } from "./live/queryRefresher";
 import { type OpenSocket, RpcClient } from "./live/rpcClient";
 import { sseTransport } from "./live/sseTransport";
@@ -20,6 +21,7 @@ export interface Services {
   queryClient: QueryClient;
   rpc: RpcClient;
   stream: EventStream;
+  fleet: FleetStats;
 }
 
 export function makeServices(
@@ -30,16 +32,21 @@ export function makeServices(
   const queryClient = makeQueryClient();
   const refresher = new QueryRefresher(queryClient);
   const rpc = new RpcClient(openSocket);
+  const fleet = new FleetStats();
   const stream = new EventStream({
     topics: TOPICS,
     websocket: websocketTransport(rpc, websocketUrl),
     sse: sseTransport(sseUrl),
     ticket: () => api.ticket(),
-    onEvent: (event) => refresher.request(applyEvent(queryClient, event)),
+    onEvent: (event) => {
+      fleet.apply(event);
+      refresher.request(applyEvent(queryClient, event));
+    },
+    onSubscribed: () => fleet.forget(),
     onReset: () => refresher.request(resetKeys),
     onHeartbeat: () => refresher.request(heartbeatKeys),
   });
-  return { access, api, queries: queriesOf(api), queryClient, rpc, stream };
+  return { access, api, queries: queriesOf(api), queryClient, rpc, stream, fleet };
 }
 
 function makeQueryClient(): QueryClient {

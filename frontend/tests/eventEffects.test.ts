@@ -69,6 +69,15 @@ test("a state event is its topic's new value and stays out of the feed", () => {
   expect(client.getQueryData<Change[]>(keys.changes)).toEqual([]);
 });
 
+test("another replica's state, and one that is gone, leave what this one said alone", () => {
+  client.setQueryData(keys.status, { uptime_s: 7 });
+  const event = { id: "", prev: "", topic: "stats", at: "", data: { uptime_s: 9 } };
+  const state = { key: "b", coverage: "fleet" as const };
+  applyEvent(client, { ...event, kind: "stats.changed", state: { ...state, isOwn: false } });
+  applyEvent(client, { ...event, kind: "stats.gone", state: { ...state, isOwn: true } });
+  expect(client.getQueryData(keys.status)).toEqual({ uptime_s: 7 });
+});
+
 test("a burst of events reads each list again once", () => {
   vi.useFakeTimers();
   const invalidate = vi.spyOn(client, "invalidateQueries");

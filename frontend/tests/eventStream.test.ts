@@ -9,6 +9,7 @@ let sse: ReturnType<typeof fakeTransport>;
 let applied: string[];
 let resets: string[];
 let heartbeats: number;
+let subscriptions: number;
 let ticket: () => Promise<string | null>;
 let stream: EventStream;
 
@@ -29,6 +30,7 @@ beforeEach(() => {
   applied = [];
   resets = [];
   heartbeats = 0;
+  subscriptions = 0;
   ticket = () => Promise.resolve(null);
   stream = new EventStream({
     topics: ["skills", "tools"],
@@ -37,6 +39,9 @@ beforeEach(() => {
     ticket: () => ticket(),
     onEvent: (event: LiveEvent) => applied.push(event.id || event.topic),
     onReset: (reason) => resets.push(reason),
+    onSubscribed: () => {
+      subscriptions += 1;
+    },
     onHeartbeat: () => {
       heartbeats += 1;
     },
@@ -57,6 +62,7 @@ test("it is connecting until it has subscribed, then live", async () => {
   websocket.last().onSubscribed({ position: eventId(10), recovered: false });
   expect(stream.snapshot).toMatchObject({ state: "live", position: eventId(10), transport: "websocket" });
   expect(resets).toEqual(["connected"]);
+  expect(subscriptions).toBe(1);
 });
 
 test("events apply once and move the cursor that a reconnect resumes from", async () => {
@@ -198,6 +204,44 @@ test("only a connection that lasts resets the backoff", async () => {
     if (round === 2) await settle(5_000);
   }
   expect(waits).toEqual([750, 1250, 2250, 750]);
+});
+
+async function waitedMs(): Promise<number> {
+  const before = websocket.attempts.length;
+  let waited = 0;
+  while (websocket.attempts.length === before && waited < 120_000) {
+    await settle(50);
+    waited += 50;
+  }
+  return waited;
+}
+
+test("the wait that the server asked for holds for one attempt, and for no other", async () => {
+  await goLive();
+  websocket.last().onRetry(3_000);
+  websocket.last().onClosed({ code: 3001, reason: "shutdown", opened: true });
+  expect(await waitedMs()).toBe(3_000);
+  websocket.last().onClosed({ code: 1006, reason: "", opened: true });
+  expect(await waitedMs()).toBe(1_250);
+});
+
+test("a server that asks for less does not cut a backoff short, and one that asks for hours is not believed", async () => {
+  await goLive();
+  websocket.last().onClosed({ code: 1006, reason: "", opened: true });
+  await waitedMs();
+  websocket.last().onRetry(0);
+  websocket.last().onClosed({ code: 3001, reason: "", opened: true });
+  expect(await waitedMs()).toBe(1_250);
+  websocket.last().onRetry(3_600_000);
+  websocket.last().onClosed({ code: 3001, reason: "", opened: true });
+  expect(await waitedMs()).toBe(60_000);
+});
+
+test.each([Number.NaN, -1])("a wait of %d ms is none", async (delayMs) => {
+  await goLive();
+  websocket.last().onRetry(delayMs);
+  websocket.last().onClosed({ code: 3001, reason: "", opened: true });
+  expect(await waitedMs()).toBe(750);
 });
 
 test("the backoff is drawn from the whole interval and never leaves 0.5 to 20 s", () => {

@@ -119,6 +119,66 @@ test("a published version appears in the open catalog, and a lost connection is 
   expect(screen.getByText(/^old, of/)).toBeTruthy();
 });
 
+function statsOf(replica: string, own: boolean, coverage: string) {
+  return {
+    method: "event",
+    params: {
+      topic: "stats",
+      key: replica,
+      kind: "stats.changed",
+      at: "2026-11-21T10:00:00.000Z",
+      state_id: `${replica}-1`,
+      own,
+      coverage,
+      snapshot: false,
+      data: {
+        version: "1",
+        replica,
+        uptime_s: 120,
+        position: eventId(10),
+        subscribers: { websocket: 2, sse: 1 },
+        notices: [],
+        workers: [],
+        search: {
+          documents: 1,
+          vectors: 0,
+          model: "",
+          mode: "lexical",
+          index_seq: 10,
+          p50_ms: 1,
+          p95_ms: 2,
+          p99_ms: 3,
+        },
+      },
+    },
+  };
+}
+
+test("the overview shows every replica that is heard, and says when Redis is lost", async () => {
+  show("#/");
+  expect(await screen.findByText("No replica has reported")).toBeTruthy();
+  const socket = await goLive();
+  socket.deliver(statsOf("aa11", true, "fleet"));
+  socket.deliver(statsOf("bb22", false, "fleet"));
+  expect(await screen.findByText("bb22")).toBeTruthy();
+  expect(screen.getByText("all replicas")).toBeTruthy();
+  expect(screen.getByText("serves this page").parentElement?.textContent).toContain("aa11");
+  socket.deliver(statsOf("aa11", true, "degraded"));
+  socket.deliver({
+    method: "event",
+    params: { topic: "stats", key: "bb22", kind: "stats.gone", coverage: "degraded" },
+  });
+  expect(await screen.findByText(/Redis is lost/)).toBeTruthy();
+  expect(screen.queryByText("bb22")).toBeNull();
+  socket.deliver({ method: "bye", params: { code: 3001, reason: "shutdown", retryMs: 0 } });
+  socket.drop(3001, "shutdown");
+  await vi.waitFor(() => expect(sockets).toHaveLength(2));
+  sockets[1]?.accept();
+  const [subscribe] = sockets[1]?.sent ?? [];
+  sockets[1]?.deliver({ id: subscribe?.id, result: { position: eventId(10), recovered: true, replayed: 0 } });
+  expect(await screen.findByText("No replica has reported")).toBeTruthy();
+});
+
 test("every page of the catalog is read", async () => {
   const pages: Record<string, unknown>[] = [
     { items: [hello], next_cursor: "c1", revision: 7 },

@@ -6,6 +6,7 @@ function parse(...chunks: string[]) {
   const parser = new SseParser(
     ({ event, data, id }) => seen.push([event, data, id]),
     (id) => seen.push(`idle at ${id}`),
+    (delayMs) => seen.push(`retry in ${delayMs}`),
   );
   for (const chunk of chunks) parser.feed(chunk);
   return seen;
@@ -22,6 +23,7 @@ test.each<[string, string[], unknown[]]>([
   ["only one leading space", ["data:  x\n\n"], [["message", " x", ""]]],
   ["a field without a colon", ["data\n\n"], [["message", "", ""]]],
   ["an unknown field", ["datas:x\ndata:y\n\n"], [["message", "y", ""]]],
+  ["a retry", ["retry: 300\nretry:x\nretry: 1.5\nretry: -1\nretry\n"], ["retry in 300"]],
   ["a named event", ["event: reset\nid: 7\ndata: {}\n\n"], [["reset", "{}", "7"]]],
   ["an event name without data", ["event: a\n\ndata:x\n\n"], ["idle at ", ["message", "x", ""]]],
   ["an id with NUL", ["id: a\0b\ndata:x\n\n"], [["message", "x", ""]]],

@@ -12,6 +12,7 @@ function recorder() {
     onEvent: ({ id }) => seen.push(["event", id]),
     onReset: (position, reason) => seen.push(["reset", position, reason]),
     onHeartbeat: (position) => seen.push(["heartbeat", position]),
+    onRetry: (delayMs) => seen.push(["retry", delayMs]),
     onClosed: ({ code, opened }) => seen.push(["closed", code, opened]),
   };
   return { seen, listener };
@@ -45,12 +46,14 @@ test("the WebSocket subscribes with its cursor and passes on what the server not
   socket.deliver({ method: "event", params: published(6) });
   socket.deliver({ method: "reset", params: { reason: "trimmed", position: eventId(9) } });
   socket.deliver({ method: "heartbeat", params: { position: eventId(9) } });
+  socket.deliver({ method: "bye", params: { code: 3001, reason: "shutdown", retryMs: 1234 } });
   socket.drop(3001);
   expect(seen).toEqual([
     ["subscribed", eventId(5), true],
     ["event", eventId(6)],
     ["reset", eventId(9), "trimmed"],
     ["heartbeat", eventId(9)],
+    ["retry", 1234],
     ["closed", 3001, true],
   ]);
 });
@@ -71,11 +74,11 @@ test("a handshake that the server refuses was never open", () => {
 
 test("the event stream passes on hello, events, resets and heartbeats, and its end", async () => {
   const text = [
-    `event: hello\ndata: {"position":"${eventId(5)}","recovered":true}\n\n`,
+    `event: hello\nretry: 300\ndata: {"position":"${eventId(5)}","recovered":true}\n\n`,
     `id: ${eventId(6)}\ndata: ${JSON.stringify(published(6))}\n\n`,
     ": beat\n\n",
     `event: reset\ndata: {"reason":"slow","position":"${eventId(9)}"}\n\n`,
-    "event: bye\ndata: {}\n\n",
+    "event: bye\nretry: 2500\ndata: {}\n\n",
   ].join("");
   const { seen, listener } = recorder();
   const fetchStream = vi.fn(() => Promise.resolve(new Response(text)));
@@ -83,13 +86,15 @@ test("the event stream passes on hello, events, resets and heartbeats, and its e
     request,
     listener,
   );
-  await vi.waitFor(() => expect(seen).toHaveLength(5));
+  await vi.waitFor(() => expect(seen).toHaveLength(7));
   expect(fetchStream).toHaveBeenCalledWith(`/events?skills&${eventId(5)}&t`, expect.anything());
   expect(seen).toEqual([
+    ["retry", 300],
     ["subscribed", eventId(5), true],
     ["event", eventId(6)],
     ["heartbeat", eventId(6)],
     ["reset", eventId(9), "slow"],
+    ["retry", 2500],
     ["closed", 1006, true],
   ]);
 });

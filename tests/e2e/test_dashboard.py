@@ -71,3 +71,7 @@ def test_a_skill_is_followed_through_the_tiers(page: Page) -> None:
     page.goto(f"{page.url.partition('#')[0]}#/catalog/main/hello-world?tab=trace")
     page.get_by_role("button", name="Read it now").click()
     expect(page.get_by_text("memory answered").first).to_be_visible()
+
+
+def test_the_overview_shows_the_replica_that_serves_it_as_it_reports(page: Page) -> None:
+    expect(page.get_by_text("serves this page")).to_be_visible()

@@ -28,9 +28,9 @@ class Inbox:
         while not self._queue.empty():
             self._queue.get_nowait()
 
-    async def next(self, wanted: Any = lambda _: True) -> Any:
+    async def next(self, wanted: Any = lambda _: True, wait_s: float = WAIT_S) -> Any:
         """The next item for which `wanted` holds; those before it are passed over."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(wait_s):
             while True:
                 item = await self._queue.get()
                 if wanted(item):

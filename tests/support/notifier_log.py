@@ -88,6 +88,7 @@ def notifier_of(
     subscribers_max: int = 100,
     heartbeat_s: float = HEARTBEAT_S,
     stall_s: float = STALL_S,
+    replica: str = "r1",
 ) -> UnifiedNotifier:
     """A notifier that starts to follow `log` where it stands."""
     return UnifiedNotifier(
@@ -98,6 +99,7 @@ def notifier_of(
         subscribers_max=subscribers_max,
         heartbeat_s=heartbeat_s,
         stall_s=stall_s,
+        replica=replica,
     )
 
 

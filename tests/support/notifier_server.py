@@ -47,8 +47,10 @@ async def pushing(
     stall_s: float = 30.0,
     subscribers_max: int = 100,
     raw: bool = True,
+    reads_first: bool = False,
 ) -> AsyncIterator[Pushing]:
-    """`raw` False: the server's own protocol classes, so that streams go through ASGI."""
+    """`raw` False: the server's own protocol classes, so that streams go through ASGI. `reads_first`: a WebSocket is
+    handed over after its first message, which is sent back."""
     log = ListLog()
     notifier = notifier_of(
         log, events_max=64, subscribers_max=subscribers_max, heartbeat_s=heartbeat_s, stall_s=stall_s
@@ -60,6 +62,9 @@ async def pushing(
         return bytes(call.params)
 
     async def ws(websocket: WebSocket) -> None:
+        if reads_first:
+            await websocket.accept()
+            await websocket.send_text(await websocket.receive_text())
         await serve_websocket(websocket, notifier, rpc, viewer, "tester", message_bytes_max=4096)
 
     async def events(request: Request) -> Response:

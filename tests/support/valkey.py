@@ -3,6 +3,9 @@
 import asyncio
 import os
 import signal
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from services.cache.valkey import find_server
@@ -51,3 +54,15 @@ class ValkeyServer:
         writer.close()
         await writer.wait_closed()
         return True
+
+
+@asynccontextmanager
+async def valkey_server() -> AsyncIterator[ValkeyServer]:
+    """One that runs, and is gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="skillwire-") as folder:  # short: a socket's path is limited
+        server = ValkeyServer(Path(folder))
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.kill()

@@ -1,7 +1,8 @@
 import msgspec
 import pytest
+from msgspec import Raw
 
-from notifier import Cursor, Event, Reset, StateEvent, UnknownTopic, Viewer, checked_topics, reconnects
+from notifier import Cursor, Event, Reset, State, StateEvent, UnknownTopic, Viewer, checked_topics, reconnects
 from notifier.close_codes import CLOSE_CODES, FORBIDDEN, SHUTDOWN, SLOW, TOO_LARGE, UNAUTHENTICATED, UNAVAILABLE
 from tests.support.notifier_log import ListLog, Row
 
@@ -63,17 +64,25 @@ def test_stored_json_with_line_breaks_stays_one_sse_event() -> None:
     assert msgspec.json.decode(event.json)["data"] == {"a": "x\ny", "b": 1}
 
 
-def test_state_frames_have_no_id_that_a_client_could_resume_from() -> None:
-    event = StateEvent(3, "stats", "cpu", "stats.updated", "now", b"[1]", owner="", visibility="public")
-
-    assert msgspec.json.decode(event.json) == {
+def test_state_frames_have_no_id_that_a_client_could_resume_from_and_say_what_they_are() -> None:
+    state = State("r1", 7, "stats", "cpu", "stats.updated", "now", Raw(b"[1]"), "", "public")
+    event = StateEvent(3, state, "fleet", is_own=False)
+    told = {
         "topic": "stats",
         "key": "cpu",
         "kind": "stats.updated",
         "at": "now",
+        "state_id": "r1-7",
+        "own": False,
+        "coverage": "fleet",
+        "snapshot": False,
         "data": [1],
     }
+
+    assert msgspec.json.decode(event.json) == told
     assert not event.sse.startswith(b"id:")
+    for coverage in ("fleet", "degraded", "degraded"):
+        assert msgspec.json.decode(event.snapshot(coverage).json) == told | {"snapshot": True, "coverage": coverage}
 
 
 def test_reset_moves_the_client_to_the_new_position() -> None:

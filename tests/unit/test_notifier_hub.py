@@ -3,7 +3,7 @@ import asyncio
 import msgspec
 import pytest
 
-from notifier import Reset, StateEvent, SubscriptionEnded, UnknownTopic, Viewer
+from notifier import Reset, SubscriptionEnded, UnknownTopic, Viewer
 from notifier.close_codes import SHUTDOWN
 from notifier.notifier import UnifiedNotifier
 from notifier.subscription import Subscription
@@ -324,11 +324,10 @@ async def test_topic_that_joins_later_is_replayed_and_the_others_are_not_repeate
 async def test_nothing_is_delivered_while_a_join_waits_for_its_acknowledgement(
     log: ListLog, notifier: UnifiedNotifier
 ) -> None:
-    announce(log, notifier, 20)
-    subscription = notifier.subscribe(EVERYONE, ["skills"], log.rows[1].id)
+    subscription = notifier.subscribe(EVERYONE, ["skills"])
     await subscription.start()
+    announce(log, notifier, 20)
     log.gate.clear()
-    log.reader_waits.clear()
     reading = asyncio.create_task(batch(subscription, max_events=100))
     async with asyncio.timeout(5):
         await log.reader_waits.wait()
@@ -341,7 +340,7 @@ async def test_nothing_is_delivered_while_a_join_waits_for_its_acknowledgement(
     assert log.reads == reads
 
     subscription.acknowledge(join)
-    assert await reading == list(range(3, 16))
+    assert await reading == list(range(4, 16))
 
 
 async def test_left_topic_is_silent_and_what_it_was_owed_is_counted(log: ListLog, notifier: UnifiedNotifier) -> None:
@@ -366,10 +365,10 @@ async def test_states_come_as_a_snapshot_first_and_are_conflated_by_key(
 
     async with asyncio.timeout(5):
         frames = await subscription.next_batch()
-    states = [msgspec.json.decode(frame.json) for frame in frames if isinstance(frame, StateEvent)]
-    assert [(state["topic"], state["key"], state["data"]) for state in states] == [
-        ("stats", "cpu", 1),
-        ("health", "db", 3),
+    states = [msgspec.json.decode(frame.json) for frame in frames[:2]]
+    assert [(state["topic"], state["key"], state["data"], state["snapshot"]) for state in states] == [
+        ("stats", "cpu", 1, True),
+        ("health", "db", 3, False),
     ]
     assert seqs(frames[2:]) == [4]
     assert notifier.ledger.undelivered == {"conflated": 1}

@@ -42,6 +42,10 @@ class MemoryWire:
         if self._rng is not None and self._rng.random() < 0.3:
             self.pause()
 
+    def beat(self, message: bytes) -> bool:
+        self.post(message)
+        return True
+
     def post(self, message: bytes) -> None:
         assert message
 

@@ -74,7 +74,7 @@ export class ApiClient {
    */
   async follow(path: string, signal: AbortSignal, onMessage: (message: SseMessage) => void): Promise<void> {
     const response = await this.send(`/api/v1${path}`, { signal, timeoutMs: null });
-    if (response.body) await readMessages(response.body, onMessage, () => {});
+    if (response.body) await readMessages(response.body, onMessage);
   }
 
   /** A short-lived stand-in for the key in a URL; null when this tab has no key to stand in for. */

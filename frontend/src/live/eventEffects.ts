@@ -56,6 +56,8 @@ export const resetKeys: QueryKey[] = [
 export function applyEvent(client: QueryClient, event: LiveEvent): QueryKey[] {
   const stateKey = stateTopics[event.topic];
   if (stateKey) {
+    // REST answers for one replica, too: those of the others are in `FleetStats`.
+    if (event.state?.isOwn === false || event.kind.endsWith(".gone")) return [];
     client.setQueryData(stateKey, event.data);
     return [];
   }

@@ -29,6 +29,8 @@ export interface EventStreamOptions {
   /** Everything that was read before may be out of date. */
   onReset: (reason: string) => void;
   onHeartbeat: () => void;
+  /** A connection was made, whatever it will bring: states of before hold only if they come again. */
+  onSubscribed: () => void;
   random?: () => number;
 }
 
@@ -37,6 +39,8 @@ const SILENCE_MS_MAX = 45_000;
 const HANDSHAKE_MS_MAX = 10_000;
 /** A connection that dies younger than this counts as another failed attempt. */
 const UPTIME_MS_MIN = 5_000;
+/** A server that asks for longer is not believed. */
+const RETRY_MS_MAX = 60_000;
 /** Proxies that refuse WebSocket refuse every time; two refusals are enough to stop asking. */
 const WEBSOCKET_FAILURES_MAX = 2;
 
@@ -60,6 +64,8 @@ export class EventStream {
   private connection: Connection | null = null;
   private attempt = 0;
   private websocketFailures = 0;
+  /** The wait that the server asked for before the next attempt. */
+  private retryMs: number | null = null;
   /** Raised whenever an attempt begins or ends; what arrives for an older one is ignored. */
   private generation = 0;
   private retryTimer: ReturnType<typeof setTimeout> | undefined;
@@ -124,6 +130,9 @@ export class EventStream {
       onReset: (position, reason) =>
         current() && this.reset(position, reason || "the server could not replay"),
       onHeartbeat: (position) => current() && this.alive(position),
+      onRetry: (delayMs) => {
+        if (current() && delayMs >= 0) this.retryMs = Math.min(delayMs, RETRY_MS_MAX);
+      },
       onClosed: ({ code, reason, opened }) => {
         if (!current()) return;
         if (!opened && this.snapshotNow.transport === "websocket") this.websocketFailures += 1;
@@ -133,6 +142,7 @@ export class EventStream {
   }
 
   private subscribed({ position, recovered }: Subscribed): void {
+    this.options.onSubscribed();
     const isResumed = recovered && this.cursor !== null;
     // A resumed stream keeps its proof: the replay may still be on its way, and `position` lies after it.
     if (!isResumed)
@@ -196,9 +206,18 @@ export class EventStream {
       return;
     }
     this.update({ state: "stale", reason: reason || "the connection was lost" });
-    const delayMs = backoffMs(this.attempt, this.options.random);
+    this.retryTimer = setTimeout(() => this.connect(), this.nextDelayMs());
+  }
+
+  /** What the server asked for spreads its clients better than each can alone; it never cuts a backoff short. */
+  private nextDelayMs(): number {
+    const asked = this.retryMs;
+    const ownMs = backoffMs(this.attempt, this.options.random);
+    const isFirst = this.attempt === 0;
+    this.retryMs = null;
     this.attempt += 1;
-    this.retryTimer = setTimeout(() => this.connect(), delayMs);
+    if (asked === null) return ownMs;
+    return isFirst ? asked : Math.max(asked, ownMs);
   }
 
   private abandon(): void {

@@ -19,7 +19,8 @@ export class SseParser {
 
   constructor(
     private readonly onMessage: (message: SseMessage) => void,
-    private readonly onIdle: (id: string) => void,
+    private readonly onIdle: (id: string) => void = () => {},
+    private readonly onRetry: (delayMs: number) => void = () => {},
   ) {}
 
   feed(text: string): void {
@@ -50,6 +51,7 @@ export class SseParser {
     if (field === "event") this.event = value;
     else if (field === "data") this.data.push(value);
     else if (field === "id" && !value.includes("\0")) this.id = value;
+    else if (field === "retry" && /^[0-9]+$/.test(value)) this.onRetry(Number(value));
   }
 
   private dispatch(): void {
@@ -65,9 +67,10 @@ export class SseParser {
 export async function readMessages(
   body: ReadableStream<Uint8Array>,
   onMessage: (message: SseMessage) => void,
-  onIdle: (id: string) => void,
+  onIdle?: (id: string) => void,
+  onRetry?: (delayMs: number) => void,
 ): Promise<void> {
-  const parser = new SseParser(onMessage, onIdle);
+  const parser = new SseParser(onMessage, onIdle, onRetry);
   const reader = body.getReader();
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   for (;;) {

@@ -36,6 +36,7 @@ export function sseTransport(
         response.body,
         (message) => deliver(message, listener),
         (id) => listener.onHeartbeat(id || null),
+        (delayMs) => listener.onRetry(delayMs),
       );
       if (!abort.signal.aborted)
         listener.onClosed({ code: ABNORMAL_CLOSURE, reason: "the stream ended", opened: true });
@@ -57,7 +58,7 @@ function deliver(message: SseMessage, listener: TransportListener): void {
     const event = asEvent(payload);
     if (event) listener.onEvent(event);
   }
-  // `bye` needs no answer: the stream ends right after it, and an ended stream reconnects.
+  // `bye` needs no answer: its `retry:` was heard, the stream ends right after it, and an ended stream reconnects.
 }
 
 function parseData(data: string): unknown {

@@ -1,5 +1,18 @@
 import { isRecord } from "../json";
 
+/** What is seen of the fleet: every replica, only this one (no Redis), or this one and what a lost Redis had brought. */
+export type Coverage = "fleet" | "local" | "degraded";
+
+const COVERAGES: readonly unknown[] = ["fleet", "local", "degraded"] satisfies Coverage[];
+
+/** What an event of a state topic says beside its value. */
+export interface StateMark {
+  key: string;
+  /** True when it comes from the replica that serves this connection. */
+  isOwn: boolean;
+  coverage: Coverage;
+}
+
 /**
  * One committed change, `prev` being the id before it on its stream; or the latest value of a state
  * topic, which has an empty `id`: a state is replaced, not resumed.
@@ -11,6 +24,8 @@ export interface LiveEvent {
   kind: string;
   at: string;
   data: Record<string, unknown>;
+  /** Of a state topic only. */
+  state?: StateMark;
 }
 
 export interface Subscribed {
@@ -26,6 +41,8 @@ export interface TransportListener {
   onReset(position: string, reason: string): void;
   /** A sign of life. Sent between events: whatever was to come up to `position` has come. */
   onHeartbeat(position: string | null): void;
+  /** How long the server asks to wait before the next attempt, so that not everybody comes back at once. */
+  onRetry(delayMs: number): void;
   /** Once, unless `close` was called. `opened` is false when the handshake never finished. */
   onClosed(close: { code: number; reason: string; opened: boolean }): void;
 }
@@ -46,7 +63,7 @@ export type Connect = (request: ConnectRequest, listener: TransportListener) => 
 /** null for anything that is not an event; an unknown kind is still an event. */
 export function asEvent(value: unknown): LiveEvent | null {
   if (!isRecord(value)) return null;
-  const { id, prev, topic, kind, at, data } = value;
+  const { id, prev, topic, kind, at, data, key, own, coverage } = value;
   if (typeof topic !== "string" || typeof kind !== "string") return null;
   return {
     id: typeof id === "string" ? id : "",
@@ -55,7 +72,14 @@ export function asEvent(value: unknown): LiveEvent | null {
     kind,
     at: typeof at === "string" ? at : "",
     data: isRecord(data) ? data : {},
+    ...(typeof key === "string"
+      ? { state: { key, isOwn: own !== false, coverage: asCoverage(coverage) } }
+      : {}),
   };
+}
+
+function asCoverage(value: unknown): Coverage {
+  return COVERAGES.includes(value) ? (value as Coverage) : "local";
 }
 
 export function asSubscribed(value: unknown): Subscribed {
@@ -64,6 +88,11 @@ export function asSubscribed(value: unknown): Subscribed {
     position: typeof answer.position === "string" ? answer.position : "",
     recovered: answer.recovered === true,
   };
+}
+
+export function numberOf(value: unknown, member: string): number {
+  const found = isRecord(value) ? value[member] : undefined;
+  return typeof found === "number" ? found : Number.NaN;
 }
 
 export function textOf(value: unknown, member: string): string {

@@ -1,5 +1,5 @@
 import { type RpcClient, RpcFailure } from "./rpcClient";
-import { asEvent, asSubscribed, type Connect, type TransportListener, textOf } from "./transport";
+import { asEvent, asSubscribed, type Connect, numberOf, type TransportListener, textOf } from "./transport";
 
 /** A close code of our own, in the range that reconnects: the socket opened but would not subscribe. */
 const SUBSCRIBE_FAILED = 4000;
@@ -36,5 +36,7 @@ function notify(listener: TransportListener, method: string, params: unknown): v
     listener.onReset(textOf(params, "position"), textOf(params, "reason"));
   } else if (method === "heartbeat") {
     listener.onHeartbeat(textOf(params, "position") || null);
+  } else if (method === "bye") {
+    listener.onRetry(numberOf(params, "retryMs"));
   }
 }

@@ -25,7 +25,7 @@ EVERYONE = Viewer(None)
 
 async def main(transport: str, clients: int, events: int, per_s: float) -> None:
     log = ListLog()
-    notifier = UnifiedNotifier(log, log.position, utc_now=lambda: STAMP)
+    notifier = UnifiedNotifier(log, log.position, utc_now=lambda: STAMP, heartbeat_s=3600)
     rpc = RpcRegistry(lambda _: RpcError(-32603, "Internal error"))
 
     async def ws(websocket: WebSocket) -> None:

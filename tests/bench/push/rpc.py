@@ -1,4 +1,5 @@
-"""Round trips over one connection: `python -m tests.bench.push.rpc skillwire|fastapi CALLS`."""
+"""Round trips over one connection: `python -m tests.bench.push.rpc NAME CALLS IN_FLIGHT`, NAME being skillwire,
+skillwire-async or fastapi."""
 
 import asyncio
 import json
@@ -25,7 +26,7 @@ PARAMS = {"owner": "main", "name": "hello-world"}
 
 def skillwire() -> ASGIApp:
     log = ListLog()
-    notifier = UnifiedNotifier(log, log.position, utc_now=lambda: STAMP)
+    notifier = UnifiedNotifier(log, log.position, utc_now=lambda: STAMP, heartbeat_s=3600)
     rpc = RpcRegistry(lambda _: RpcError(-32603, "Internal error"))
 
     @rpc.command("echo")
@@ -56,20 +57,22 @@ def fastapi() -> ASGIApp:
     return app
 
 
-def call(port: int, calls: int, method: str) -> float:
-    """Seconds for so many round trips, one after the other."""
+def call(port: int, calls: int, method: str, in_flight: int) -> float:
+    """Seconds for so many round trips over one connection, so many of them at a time."""
     client = connect(port, "websocket")
     client.setblocking(True)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     message = masked(msgspec.json.encode({"jsonrpc": "2.0", "id": 7, "method": method, "params": PARAMS}))
     started_s = time.perf_counter()
-    for _ in range(calls):
-        client.sendall(message)
-        client.recv(4096)
+    for _ in range(calls // in_flight):
+        client.sendall(message * in_flight)
+        answers = 0
+        while answers < in_flight:
+            answers += client.recv(65536).count(b'"jsonrpc"')
     return time.perf_counter() - started_s
 
 
-async def main(name: str, calls: int) -> None:
+async def main(name: str, calls: int, in_flight: int) -> None:
     is_ours = name != "fastapi"
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -82,11 +85,12 @@ async def main(name: str, calls: int) -> None:
         ws=RawWebSocketProtocol if is_ours else "websockets-sansio",
     )
     serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
-    method = "echo_later" if name == "skillwire-task" else "echo"
+    method = "echo_later" if name == "skillwire-async" else "echo"
     port = str(listener.getsockname()[1])
     client = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.push.rpc", "call", port, str(calls), method, stdout=asyncio.subprocess.PIPE
-    )
+        sys.executable, "-m", "tests.bench.push.rpc", "call", port, str(calls), method, str(in_flight),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     assert client.stdout is not None
     await client.stdout.readline()
     cpu_s = time.process_time()
@@ -100,10 +104,11 @@ async def main(name: str, calls: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "call":
-        call(int(sys.argv[2]), 200, sys.argv[4])
+        port, calls, method, in_flight = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5])
+        call(port, 200, method, in_flight)
         sys.stdout.write("warm\n")
         sys.stdout.flush()
-        sys.stdout.write(f"{call(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])}\n")
+        sys.stdout.write(f"{call(port, calls, method, in_flight)}\n")
     else:
-        uvloop.run(main(sys.argv[1], int(sys.argv[2])))
+        uvloop.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
         os._exit(0)

@@ -81,7 +81,7 @@ def load(port: int) -> None:
 
 async def main() -> None:
     log = ListLog()
-    notifier = UnifiedNotifier(log, log.position, utc_now=lambda: STAMP, stall_s=120)
+    notifier = UnifiedNotifier(log, log.position, utc_now=lambda: STAMP, stall_s=120, heartbeat_s=3600)
     rpc = RpcRegistry(lambda _: RpcError(-32603, "Internal error"))
 
     async def ws(websocket: WebSocket) -> None:

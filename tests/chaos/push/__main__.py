@@ -18,6 +18,7 @@ from services.clock import monotonic_s
 from services.models import Change, Visibility
 from services.storage.sql import SqlStore
 from tests.chaos.push.clients import Client
+from tests.chaos.push.replica import RING_EVENTS
 from tests.support.drafts import draft, tool
 
 OWNERS = tuple(f"owner-{number}" for number in range(12))
@@ -50,9 +51,9 @@ class Replica:
 
 
 @asynccontextmanager
-async def nursery_for(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def nursery_for(url: str, ring: int) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.chaos.push.replica", url,
+        sys.executable, "-m", "tests.chaos.push.replica", url, str(ring),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -94,7 +95,7 @@ async def trouble(replicas: list[Replica], rng: random.Random, until_s: float) -
     return counts
 
 
-async def run(seconds: float, count: int, kinds: Sequence[str], seed: int) -> list[str]:
+async def run(seconds: float, count: int, kinds: Sequence[str], ring: int, seed: int) -> list[str]:
     """Prints what was done; answers what was promised and not kept."""
     rng = random.Random(seed)
     async with AsyncExitStack() as stack:
@@ -104,7 +105,7 @@ async def run(seconds: float, count: int, kinds: Sequence[str], seed: int) -> li
         stack.push_async_callback(store.close)
         await store.publish([draft("first")])
         start = await store.head()
-        nursery = await stack.enter_async_context(nursery_for(url))
+        nursery = await stack.enter_async_context(nursery_for(url, ring))
         replicas = [Replica(nursery, kind) for kind in kinds]
         for replica in replicas:
             await replica.boot()
@@ -143,7 +144,7 @@ async def run(seconds: float, count: int, kinds: Sequence[str], seed: int) -> li
     hops = {each: sum(client.connected[each] for client in clients) for each in ("ws", "sse")}
     polite = sum(client.ended_politely for client in clients)
     click.echo(
-        f"{seconds:.0f} s, seed {seed}, {'+'.join(kinds)}: {published} publishes, {len(rows)} rows, "
+        f"{seconds:.0f} s, seed {seed}, ring {ring}, {'+'.join(kinds)}: {published} publishes, {len(rows)} rows, "
         f"{delivered} deliveries, {ends['SIGKILL']} kills, {ends['SIGTERM']} ends, "
         f"subscribed over {hops['ws']} WebSockets and {hops['sse']} event streams, "
         f"{polite} told bye: {count - len(broken)} of {count} exact"
@@ -156,12 +157,13 @@ async def run(seconds: float, count: int, kinds: Sequence[str], seed: int) -> li
 @click.option("--runs", default=3, show_default=True)
 @click.option("--clients", default=40, show_default=True)
 @click.option("--kinds", default="raw,asgi", show_default=True, help="One replica for each: raw or asgi.")
+@click.option("--ring", default=RING_EVENTS, show_default=True, help="Rows that each replica keeps in memory.")
 @click.option("--seed", default=1, show_default=True)
-def main(seconds: float, runs: int, clients: int, kinds: str, seed: int) -> None:
+def main(seconds: float, runs: int, clients: int, kinds: str, ring: int, seed: int) -> None:
     """Kill replicas under clients that hop between WebSocket and SSE."""
     broken: list[str] = []
     for number in range(runs):
-        broken += asyncio.run(run(seconds, clients, kinds.split(","), seed + number))
+        broken += asyncio.run(run(seconds, clients, kinds.split(","), ring, seed + number))
     for line in broken[:20]:
         click.echo(line)
     sys.exit(bool(broken))

@@ -1,7 +1,7 @@
 """A replica of push alone: the real store, feed, notifier and drivers, and a viewer that the client names.
 
-`python -m tests.chaos.push.replica DATABASE_URL` forks one for every line `PORT raw|asgi` that it reads, because
-starting Python takes longer than the faults are apart. Each says its port and pid when it serves.
+`python -m tests.chaos.push.replica DATABASE_URL RING_EVENTS` forks one for every line `PORT raw|asgi` that it reads,
+because starting Python takes longer than the faults are apart. Each says its port and pid when it serves.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ def viewer(query: QueryParams) -> Viewer:
     return Viewer(frozenset(query["owners"].split(",")))
 
 
-async def main(url: str, port: int, *, is_raw: bool) -> None:
+async def main(url: str, port: int, ring: int, *, is_raw: bool) -> None:
     store = await SqlStore.open(url)
     snapshot = await store.snapshot()
     notifier = UnifiedNotifier(
-        store, snapshot.position, utc_now=utc_now, events_max=RING_EVENTS, heartbeat_s=0.5, subscribers_max=10_000
+        store, snapshot.position, utc_now=utc_now, events_max=ring, heartbeat_s=0.5, subscribers_max=10_000
     )
-    notifier.remember(await store.tail(max(0, snapshot.position.seq - RING_EVENTS), RING_EVENTS))
+    notifier.remember(await store.tail(max(0, snapshot.position.seq - ring), ring))
     feed = ChangeFeed(store, snapshot.position, interval_s=0.05)
     feed.follow(notifier)
     feed.start()
@@ -82,16 +82,16 @@ async def main(url: str, port: int, *, is_raw: bool) -> None:
     await store.close()
 
 
-def nurse(url: str) -> None:
+def nurse(url: str, ring: int) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the ports
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the dead
     for line in sys.stdin:
         port, kind = line.split()
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            uvloop.run(main(url, int(port), is_raw=kind == "raw"))
+            uvloop.run(main(url, int(port), ring, is_raw=kind == "raw"))
             os._exit(0)
 
 
 if __name__ == "__main__":
-    nurse(sys.argv[1])
+    nurse(sys.argv[1], int(sys.argv[2]))

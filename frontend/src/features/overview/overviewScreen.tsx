@@ -11,6 +11,7 @@ import { Page, Panel } from "../../ui/page";
 import { Empty, QueryView } from "../../ui/states";
 import { EventRow } from "../events/eventRow";
 import { CachePanel } from "./cachePanel";
+import { FleetPanel } from "./fleetPanel";
 import { HealthPanel } from "./healthPanel";
 
 const EVENTS_SHOWN = 8;
@@ -36,6 +37,7 @@ export function OverviewScreen() {
       <div className="columns">
         <HealthPanel />
         <CachePanel />
+        <FleetPanel />
         <LatestEvents />
         <Workers query={status} />
       </div>
