@@ -44,7 +44,6 @@ from services.failures import Unavailable
 from services.models import Skill
 from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, Swept, VectorIndex
 from services.search.embed import UseEmbedder
-from services.search.hash_embed import HashEmbedder
 from services.search.memory_index import MemoryIndex
 from services.search.search import SkillSearch
 from services.settings import Settings
@@ -358,6 +357,9 @@ async def _open_search(
     if settings.embedder == "use":
         embedder = UseEmbedder(idle_s=settings.embedder_idle_s)
     else:
+        # It computes with numpy as soon as a skill is known; the model's child does so elsewhere.
+        from services.search.hash_embed import HashEmbedder  # noqa: PLC0415
+
         embedder = HashEmbedder()
         notices.append("search goes by words and character n-grams only: the embedder is off")
     _closing(stack, "embedder", embedder.close)

@@ -191,6 +191,8 @@ class SkillSearch:
 
     async def _catch_up(self) -> None:
         """Past the deadline the search goes on with what there is; the answer's `index_seq` tells."""
+        if self._lexical.built_revision == 0:
+            await self._lexical.refresh()  # the first search after a start: there is nothing to go on with
         try:
             async with asyncio.timeout(CATCH_UP_S):
                 await self._lexical.refresh()
