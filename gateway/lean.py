@@ -16,39 +16,59 @@ import gc
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
 
 class _Deferred(ModuleType):
     def __getattr__(self, name: str) -> Any:
-        spec = self.__spec__
+        loader = self.__loader__
         # The machinery asks for some that a package need not have.
-        if (name.startswith("__") and name not in ("__all__", "__version__")) or spec is None or spec.loader is None:
+        if (name.startswith("__") and name not in ("__all__", "__version__")) or not isinstance(loader, _Deferring):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
             return importlib.import_module(f"{self.__name__}.{name}")  # `from package import module`
         self.__class__ = ModuleType  # type: ignore[assignment]  # from here on a module like any other
-        spec.loader.exec_module(self)
+        self.__loader__ = loader.whole
+        loader.whole.exec_module(self)
         return getattr(self, name)
 
 
+class _Deferring(Loader):
+    """Makes a module without running it; `whole` is the loader that does."""
+
+    def __init__(self, whole: Loader) -> None:
+        self.whole = whole
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Deferred(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = frozenset(names)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._names:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Deferring(spec.loader)
+        return spec
+
+
 def defer(*names: str) -> None:
-    """Defers the `__init__` of these packages, outermost first; those imported already stay as they are."""
-    for name in names:
-        if name in sys.modules:
-            continue
-        spec = importlib.util.find_spec(name)
-        if spec is None:
-            continue  # it is the import that fails then, with its own message
-        module = importlib.util.module_from_spec(spec)
-        module.__class__ = _Deferred
-        sys.modules[name] = module
-        parent, _, child = name.rpartition(".")
-        if parent:
-            setattr(sys.modules[parent], child, module)
+    """Defers the `__init__` of these packages, whoever imports them from now on."""
+    sys.meta_path.insert(0, _Finder(names))
 
 
 def leave_out(*names: str) -> None:

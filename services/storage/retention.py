@@ -1,6 +1,7 @@
 """What is stored and nobody needs any more: old versions, invocations, blobs, package folders.
 
-Every hour the replica with the lease removes what the settings let go. Each step is whole in
+Every hour the replica with the lease removes what the settings let go; what crashed writers left
+behind goes at the start already. Each step is whole in
 itself and finds its work anew, so one that fails, or ends with its replica, is done next time.
 """
 
@@ -74,6 +75,7 @@ class StorageRetention:
         await self._step("the rest", self._with_lease)
 
     async def _run(self) -> None:
+        await self._step("leftovers", self._remove_leftovers)
         while True:
             await asyncio.sleep(self._look_s)
             await self.look()
@@ -91,6 +93,10 @@ class StorageRetention:
             await self._step("versions", self._prune_versions)
             await self._step("invocations", self._expire_invocations)
             await self._step("blobs", self._sweep)
+
+    async def _remove_leftovers(self) -> None:
+        if removed := await self._blobs.remove_leftovers():
+            log.info("leftovers of crashed writes removed", files=removed)
 
     async def _prune_versions(self) -> None:
         removed = 0
