@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import click
 
-from gateway.lean import leave_out, uncollected
+from gateway.lean import leave_out, share_heap, uncollected
 
 # FastAPI asks whether a model is one of pydantic's old ones; structlog would print tracebacks with
 # rich, whose local variables are what a caller sent (`gateway/logs.py`).
@@ -47,6 +47,7 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[cmd_name]
+        share_heap()
         leave_out(*_NEVER_USED)
         with uncollected():
             command = getattr(import_module(module), attribute or cmd_name.replace("-", "_"))

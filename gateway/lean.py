@@ -8,10 +8,14 @@ not have runs its `__init__` as ever. Whoever imported it before gets what is th
 
 *Left out*: modules that a library tries to import and does without when they are not installed.
 
+*One heap*: glibc gives threads heaps of their own, of which it takes little back; under the
+interpreter's lock they would hardly ever use them at once.
+
 *Uncollected*: while modules are imported nearly nothing becomes garbage, and looking for it over
 and over takes a sixth of the time.
 """
 
+import ctypes
 import gc
 import importlib
 import importlib.util
@@ -22,6 +26,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
+
+_M_ARENA_MAX = -8  # malloc.h
 
 
 class _Deferred(ModuleType):
@@ -75,6 +81,13 @@ def leave_out(*names: str) -> None:
     """Has the import of these modules fail from now on, where nobody has imported them before."""
     for name in names:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # typeshed does not know of None
+
+
+def share_heap() -> None:
+    """Has the threads of this process allocate from the main one's heap, where the C library is glibc."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_ARENA_MAX, 1)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 
 import structlog
-import uvicorn
+from uvicorn.config import Config
+from uvicorn.server import Server
 
 from gateway.app import create_app
 from gateway.auth import Authenticator
@@ -35,10 +36,10 @@ _UNREAD_MS = 60_000
 log = structlog.get_logger(__name__)
 
 
-class DrainingServer(uvicorn.Server):
-    """`uvicorn.Server` that ends streams first and leaves the process to its owner."""
+class DrainingServer(Server):
+    """uvicorn's `Server` that ends streams first and leaves the process to its owner."""
 
-    def __init__(self, config: uvicorn.Config, replica: Replica, push: McpPush, draining: Draining) -> None:
+    def __init__(self, config: Config, replica: Replica, push: McpPush, draining: Draining) -> None:
         super().__init__(config)
         self._replica = replica
         self._push = push
@@ -112,7 +113,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         is_raw = await probe()
         if not is_raw:
             replica.notices.append("push goes through ASGI: this uvicorn does not hand connections over")
-        config = uvicorn.Config(
+        config = Config(
             create_app(replica, manager, push.streams, authenticator, draining),
             lifespan="off",
             log_config=None,
