@@ -50,6 +50,7 @@ from services.settings import Settings
 from services.skills.catalog import Catalog
 from services.skills.compiled import CompiledLists
 from services.skills.scan import FolderScan
+from services.skills.stamps import Stamps
 from services.skills.tools import ToolView
 from services.skills.uploads import Uploads
 from services.skills.view import CatalogView
@@ -395,8 +396,11 @@ def _open_watcher(
     if not settings.skills_dir.is_dir():
         notices.append(f"no folder is watched: {settings.skills_dir} does not exist")
         return None
-    scan = FolderScan(Path(settings.skills_dir).resolve(), settings.owner, store, catalog)
-    watcher = FolderWatcher(scan, store, replica=replica_id, polling=settings.watch == "poll")
+    root, polling = Path(settings.skills_dir).resolve(), settings.watch == "poll"
+    # Where events do not come, a file's times may be another machine's.
+    stamps = None if polling else Stamps(settings.data_dir / "stamps.msgpack", str(root))
+    scan = FolderScan(root, settings.owner, store, catalog, stamps=stamps)
+    watcher = FolderWatcher(scan, store, replica=replica_id, polling=polling)
     _closing(stack, "watcher", watcher.close)
     return watcher
 
