@@ -60,7 +60,9 @@ class FolderScan:
     def holds(self, path: str) -> bool:
         """True when there is a package now. What lies behind a link is not part of the folder."""
         folder = self.root / path
-        return has_skill_md(folder) and folder.resolve() == self.root.resolve() / path
+        below = PurePath(path)
+        # Asked of every known path at each start: `resolve` would ask for the whole way to the root as well.
+        return has_skill_md(folder) and not any((self.root / part).is_symlink() for part in (below, *below.parents[:-1]))
 
     async def everything(self, *, trusting: bool = False) -> int:
         """Scans the whole folder; answers how many packages were published or noted anew. A `trusting`
