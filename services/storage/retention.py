@@ -15,6 +15,7 @@ import structlog
 from services import metrics
 from services.clock import rfc3339
 from services.execution.packages import PackageFolders
+from services.models import Skill
 from services.ports import BlobStore, MetadataStore
 from services.skills.view import CatalogView
 
@@ -100,13 +101,17 @@ class StorageRetention:
 
     async def _prune_versions(self) -> None:
         removed = 0
-        for skill in list(self._view.served(lambda _: True)):
-            watched = skill.active is not None and skill.active.source.startswith(_WATCHED)
-            if watched and skill.last_version > self._kept.versions:
+        for skill in list(self._view):
+            if skill.last_version > self._kept.versions and await self._is_watched(skill):
                 removed += await self._store.prune_versions(skill.id, self._kept.versions)
         if removed:
             metrics.versions_pruned.inc(removed)
             log.info("old versions removed", versions=removed)
+
+    async def _is_watched(self, skill: Skill) -> bool:
+        # What is out of service, or was never in it, is saved over and over all the same.
+        newest = skill.active or await self._store.version(skill.id, skill.last_version)
+        return newest.source.startswith(_WATCHED)
 
     async def _expire_invocations(self) -> None:
         before = rfc3339(self._now() - timedelta(days=self._kept.invocation_days))
