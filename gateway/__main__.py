@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import click
 
-from gateway.lean import leave_out, share_heap, uncollected
+from gateway.lean import leave_out, share_heap, unbuilt, uncollected
 
 # FastAPI asks whether a model is one of pydantic's old ones; structlog would print tracebacks with
 # rich, whose local variables are what a caller sent (`gateway/logs.py`).
@@ -49,7 +49,7 @@ class _Lazy(click.Group):
         module, _, attribute = _COMMANDS[cmd_name]
         share_heap()
         leave_out(*_NEVER_USED)
-        with uncollected():
+        with uncollected(), unbuilt():
             command = getattr(import_module(module), attribute or cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command

@@ -11,6 +11,9 @@ not have runs its `__init__` as ever. Whoever imported it before gets what is th
 *One heap*: glibc gives threads heaps of their own, of which it takes little back; under the
 interpreter's lock they would hardly ever use them at once.
 
+*Unbuilt*: MCP's types and FastAPI's are 600 models of pydantic in three protocol versions. A replica
+uses a few dozen, and pydantic has an option to build a model when it is first used.
+
 *Uncollected*: while modules are imported nearly nothing becomes garbage, and looking for it over
 and over takes a sixth of the time.
 """
@@ -88,6 +91,18 @@ def share_heap() -> None:
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         library.mallopt(_M_ARENA_MAX, 1)
+
+
+@contextmanager
+def unbuilt() -> Iterator[None]:
+    """Of the models that are defined meanwhile only the used ones are built, when they first are."""
+    from pydantic import BaseModel  # noqa: PLC0415  # a tenth of a second, which not every command has to spend
+
+    BaseModel.model_config["defer_build"] = True
+    try:
+        yield
+    finally:
+        del BaseModel.model_config["defer_build"]
 
 
 @contextmanager
