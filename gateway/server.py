@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 
 import structlog
-from uvicorn.config import Config
-from uvicorn.server import Server
+import uvicorn
 
 from gateway.app import create_app
 from gateway.auth import Authenticator
@@ -36,10 +35,10 @@ _UNREAD_MS = 60_000
 log = structlog.get_logger(__name__)
 
 
-class DrainingServer(Server):
-    """uvicorn's `Server` that ends streams first and leaves the process to its owner."""
+class DrainingServer(uvicorn.Server):
+    """`uvicorn.Server` that ends streams first and leaves the process to its owner."""
 
-    def __init__(self, config: Config, replica: Replica, push: McpPush, draining: Draining) -> None:
+    def __init__(self, config: uvicorn.Config, replica: Replica, push: McpPush, draining: Draining) -> None:
         super().__init__(config)
         self._replica = replica
         self._push = push
@@ -113,7 +112,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         is_raw = await probe()
         if not is_raw:
             replica.notices.append("push goes through ASGI: this uvicorn does not hand connections over")
-        config = Config(
+        config = uvicorn.Config(
             create_app(replica, manager, push.streams, authenticator, draining),
             lifespan="off",
             log_config=None,

@@ -13,7 +13,7 @@ import asyncio
 from typing import Any, cast
 
 import structlog
-from uvicorn.config import Config
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -308,7 +308,7 @@ async def probe() -> bool:
 
 
 async def _probed(app: Any, head: bytes) -> tuple[_Recorder, ServerState]:
-    config = Config(
+    config = uvicorn.Config(
         app, ws=RawWebSocketProtocol, http=RawHttpProtocol, lifespan="off", log_config=None, access_log=False
     )
     config.ws_per_message_deflate = False
