@@ -1,13 +1,15 @@
 import asyncio
 import math
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from services.failures import Invalid, TooLarge
 from services.models import Skill, ToolSpec
 from services.search.memory_index import MemoryIndex
-from services.search.search import QUERY_BYTES_MAX, SkillSearch
+from services.search.search import CATCH_UP_S, QUERY_BYTES_MAX, SkillSearch
 from tests.support.search_parts import FailingIndex, VectorShelf, WatchedEmbedder, change, everyone, skill
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +63,21 @@ async def test_finds_by_words_while_the_catalog_is_still_being_embedded(parts: _
     await parts.caught_up()
     answer = await parts.search.search("summarize csv", 5, everyone)
     assert (answer.mode, answer.index_seq, answer.hits[0].skill) == ("hybrid", 3, CSV)
+
+
+async def test_the_first_search_waits_for_the_index_of_words_however_long_it_takes(parts: _Parts) -> None:
+    parts.embedder.gate.clear()
+    parts.search.load([skill(f"s{n:03}", f"Serves number{n}.", seq=n + 1) for n in range(300)], 300)
+    thread, held = ThreadPoolExecutor(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(thread)
+    busy = asyncio.create_task(asyncio.to_thread(held.wait, 5))
+    searching = asyncio.create_task(parts.search.search("number7", 5, everyone))
+    done, _ = await asyncio.wait([searching], timeout=2 * CATCH_UP_S)  # past the time that later searches wait
+    assert not done
+    held.set()
+    async with asyncio.timeout(5):
+        assert _names((await searching).hits) == ["s007"]
+        await busy
 
 
 async def test_a_skill_published_a_moment_ago_is_found_by_the_next_search(parts: _Parts) -> None:
