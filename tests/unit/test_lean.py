@@ -32,7 +32,7 @@ print([name for name in sys.modules if name.startswith("sqlalchemy.orm")])
 def test_the_service_imports_nothing_that_only_a_search_a_call_or_an_asking_tool_needs() -> None:
     program = """
 import sys, gateway.commands.service
-unused = ("numpy", "bm25s", "jsonschema", "cryptography.hazmat.primitives", "redis.cluster")
+unused = ("numpy", "bm25s", "jsonschema", "cryptography.hazmat.primitives", "redis.cluster", "yaml")
 print([name for name in unused if name in sys.modules])
 """
     assert said_by(program) == "[]"
