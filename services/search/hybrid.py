@@ -37,7 +37,7 @@ def fuse(dense: Mapping[str, float], lexical: Mapping[str, float]) -> list[Ranke
 
 
 def _standardised(values: list[float]) -> list[float]:
-    """Plain Python: a few hundred candidates take 40 us, less than whoever imports numpy for them waits."""
+    """In plain Python, which takes 0.1 ms for 300 candidates; numpy would take a third of that once it is there."""
     mean = math.fsum(values) / len(values) if values else 0.0
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values)) if values else 0.0
     # A leg that sees no difference has no say; the bound keeps float noise from deciding.
