@@ -25,10 +25,12 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader  # brings ten modules, for the name of a type
 
 _M_ARENA_MAX = -8  # malloc.h
 
@@ -41,16 +43,16 @@ class _Deferred(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
             return importlib.import_module(f"{self.__name__}.{name}")  # `from package import module`
-        self.__class__ = ModuleType  # type: ignore[assignment]  # from here on a module like any other
+        self.__class__ = ModuleType  # from here on a module like any other
         self.__loader__ = loader.whole
         loader.whole.exec_module(self)
         return getattr(self, name)
 
 
-class _Deferring(Loader):
+class _Deferring:
     """Makes a module without running it; `whole` is the loader that does."""
 
-    def __init__(self, whole: Loader) -> None:
+    def __init__(self, whole: "Loader") -> None:
         self.whole = whole
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -60,7 +62,7 @@ class _Deferring(Loader):
         pass
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = frozenset(names)
 
@@ -71,7 +73,7 @@ class _Finder(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Deferring(spec.loader)
+            spec.loader = _Deferring(spec.loader)  # type: ignore[assignment]  # it is one, without the base class
         return spec
 
 
