@@ -6,6 +6,12 @@ from typing import NamedTuple
 
 import click
 
+from gateway.lean import leave_out, share_heap, unbuilt, uncollected
+
+# FastAPI asks whether a model is one of pydantic's old ones; structlog would print tracebacks with
+# rich, whose local variables are what a caller sent (`gateway/logs.py`).
+_NEVER_USED = ("pydantic.v1", "rich")
+
 
 class _Command(NamedTuple):
     """Where a command is found, and what the list of commands says of it."""
@@ -41,7 +47,10 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[cmd_name]
-        command = getattr(import_module(module), attribute or cmd_name.replace("-", "_"))
+        share_heap()
+        leave_out(*_NEVER_USED)
+        with uncollected(), unbuilt():
+            command = getattr(import_module(module), attribute or cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

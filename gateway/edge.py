@@ -29,6 +29,7 @@ from notifier.close_codes import UNAUTHENTICATED
 from notifier.raw import Whole
 from services import metrics
 from services.failures import TooLarge
+from services.skills.archive import EntryCount
 
 log = structlog.get_logger(__name__)
 # structlog asks it too, but only after all that is to be said has been put together.
@@ -171,7 +172,7 @@ class Edge:
             await send(message)
 
         try:
-            await (refusal or self._app)(scope, _bounded(receive, self._body_bytes_max), send_hardened)
+            await (refusal or self._app)(scope, _bounded(scope, receive, self._body_bytes_max), send_hardened)
         except Exception as error:
             if not status:
                 await http_answer(error, request_id)(scope, receive, send_hardened)
@@ -193,17 +194,22 @@ class Edge:
         await send({"type": "websocket.close", "code": UNAUTHENTICATED.code, "reason": UNAUTHENTICATED.reason})
 
 
-def _bounded(receive: Receive, bytes_max: int) -> Receive:
-    """For bodies without a Content-Length."""
+def _bounded(scope: Scope, receive: Receive, bytes_max: int) -> Receive:
+    """For bodies without a Content-Length, and for archives of far too many entries."""
     seen = 0
+    is_form = any(name == b"content-type" and value.startswith(b"multipart/") for name, value in scope["headers"])
+    entries = EntryCount() if is_form else None
 
     async def receive_bounded() -> Message:
         nonlocal seen
         message = await receive()
         if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
+            body = message.get("body", b"")
+            seen += len(body)
             if seen > bytes_max:
                 raise _too_large(bytes_max)
+            if entries is not None:
+                entries.take(body)
         return message
 
     return receive_bounded

@@ -65,6 +65,12 @@ class Replica:
     watcher: FolderWatcher | None
     notices: list[str] = field(default_factory=list)
 
+    def begin(self) -> None:
+        """What a replica does once it can answer: gives vectors to what is known, and looks at its folder."""
+        self.search.start()
+        if self.watcher is not None:
+            self.watcher.start()
+
     async def current(self, level: Level = BOUNDED) -> Source:
         """For answers made from the views: makes them as fresh as `level` asks. Raises `Unavailable`,
         and `Conflict` for a session of another history."""

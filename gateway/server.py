@@ -138,6 +138,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             skills=len(replica.view),
             ready_in_s=round(monotonic_s() - started_s, 2),
         )
+        replica.begin()
         await server.serve(sockets=[listener])
         await server.finish()
     log.info("ended")

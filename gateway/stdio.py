@@ -29,4 +29,5 @@ async def serve_stdio(settings: Settings) -> None:
         stack.push_async_callback(server.ranking.close)
         reader, writer = await stack.enter_async_context(stdio_server())
         log.info("speaking MCP on stdio", skills=len(replica.view))
+        replica.begin()
         await server.run(reader, writer, server.create_initialization_options())

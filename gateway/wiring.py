@@ -7,12 +7,12 @@ state first, who announces last.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -45,13 +45,13 @@ from services.failures import Unavailable
 from services.models import Skill
 from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, Swept, VectorIndex
 from services.search.embed import UseEmbedder
-from services.search.hash_embed import HashEmbedder
 from services.search.memory_index import MemoryIndex
 from services.search.search import SkillSearch
 from services.settings import Settings
 from services.skills.catalog import Catalog
 from services.skills.compiled import CompiledLists
 from services.skills.scan import FolderScan
+from services.skills.stamps import Stamps
 from services.skills.tools import ToolView
 from services.skills.uploads import Uploads
 from services.skills.view import CatalogView
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from services.storage.readable_s3 import ReadableCopies
 
 T = TypeVar("T", bound="SqlStore | DynamoStore")
+R = TypeVar("R")
 CLOSE_TIMEOUT_S = 5.0
 # What the clients of a replica that this one replaces may have missed: minutes of a busy log, milliseconds to read.
 _REMEMBERED_ROWS = 1024
@@ -80,7 +81,8 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[Replica]:
-    """A replica that follows the log and watches its folder; `sinks` follow the log after its own parts.
+    """A replica that follows the log and, from its `begin` on, watches its folder; `sinks` follow the log
+    after its own parts.
 
     Raises `Unavailable` when the database cannot be used.
     """
@@ -91,11 +93,12 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         sandbox = Sandbox()
         probing = asyncio.create_task(sandbox.probe(), name="probe the sandbox")
         stack.push_async_callback(_ended, probing)
-        storage = await open_storage(settings, stack)
-        store, blobs = storage.store, storage.blobs
-        second, redis_url = await _second_tier(settings, stack, notices)
         position_file = PositionFile(settings.data_dir / "position.json")
-        snapshot = await snapshot_at_start(store, position_file.read())
+        async with _meanwhile(_second_tier(settings, stack, notices)) as opening:
+            storage = await open_storage(settings, stack)
+            store, blobs = storage.store, storage.blobs
+            snapshot = await snapshot_at_start(store, position_file.read())
+            second, redis_url = await opening
         feed = ChangeFeed(
             store,
             snapshot.position,
@@ -119,7 +122,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         for follower in followers:
             feed.follow(follower)
         _open_copies(storage, replica_id, stack, feed)
-        await search.start(snapshot.skills, snapshot.position.seq)
+        search.load(snapshot.skills, snapshot.position.seq)
         await firewall.start()
 
         invocations = InvocationLog(store)
@@ -151,8 +154,6 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             notices.append("no key is asked for: the service answers this machine only")
         for notice in notices:
             log.warning(notice)
-        if removed := await blobs.remove_leftovers():
-            log.info("leftovers of crashed writes removed", files=removed)
         yield Replica(
             id=replica_id,
             version=version("skillwire"),
@@ -371,6 +372,9 @@ async def _open_search(
     if settings.embedder == "use":
         embedder = UseEmbedder(idle_s=settings.embedder_idle_s)
     else:
+        # It computes with numpy as soon as a skill is known; the model's child does so elsewhere.
+        from services.search.hash_embed import HashEmbedder  # noqa: PLC0415
+
         embedder = HashEmbedder()
         notices.append("search goes by words and character n-grams only: the embedder is off")
     _closing(stack, "embedder", embedder.close)
@@ -405,9 +409,11 @@ def _open_watcher(
     if not settings.skills_dir.is_dir():
         notices.append(f"no folder is watched: {settings.skills_dir} does not exist")
         return None
-    scan = FolderScan(Path(settings.skills_dir).resolve(), settings.owner, store, catalog)
-    watcher = FolderWatcher(scan, store, replica=replica_id, polling=settings.watch == "poll")
-    watcher.start()
+    root, polling = Path(settings.skills_dir).resolve(), settings.watch == "poll"
+    # Where events do not come, a file's times may be another machine's.
+    stamps = None if polling else Stamps(settings.data_dir / "stamps.msgpack", str(root))
+    scan = FolderScan(root, settings.owner, store, catalog, stamps=stamps)
+    watcher = FolderWatcher(scan, store, replica=replica_id, polling=polling)
     _closing(stack, "watcher", watcher.close)
     return watcher
 
@@ -425,6 +431,16 @@ def _closing(stack: AsyncExitStack, name: str, close: Callable[[], Awaitable[Non
     stack.push_async_callback(closed)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, R]) -> AsyncIterator[asyncio.Task[R]]:
+    """Runs `work` beside the block, which awaits it or leaves without it."""
+    task = asyncio.create_task(work, name="meanwhile")
+    try:
+        yield task
+    finally:
+        await _ended(task)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait([task])

@@ -255,6 +255,10 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def remove_leftovers(self) -> int:
+        """Removes what writers that crashed long ago had not finished; answers how many."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -1,15 +1,16 @@
 """The MCP server: the SDK's low-level `Server` over our catalog, both protocol eras on one endpoint."""
 
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
 import structlog
+from mcp.server.context import CallNext, HandlerResult
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
-from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types.methods import INPUT_REQUIRED_METHODS
 
 from gateway.mcp.context import RequestContext, principal_of
 from gateway.mcp.declared import DeclaredResources
@@ -22,6 +23,9 @@ from gateway.mcp.skills import DirectoryParams, SkillResources, UriParams
 from gateway.mcp.tools import ToolHandlers
 from gateway.replica import Replica
 
+if TYPE_CHECKING:
+    from mcp.server.request_state import RequestStateBoundary
+
 INSTRUCTIONS = (
     "Skillwire serves this team's skills. Call search_skills with what you are about to do, then load_skill to read "
     "the instructions of a match before you start; tools of skills are called by name or through call_tool."
@@ -33,6 +37,26 @@ STATE_SECRET = "mcp-state"
 SKILLS_EXTENSION = "io.modelcontextprotocol/skills"
 
 log = structlog.get_logger(__name__)
+
+
+class SealedStates:
+    """Middleware: the SDK's boundary, from the first request on that may carry a state."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
+        if ctx.method not in INPUT_REQUIRED_METHODS:
+            return await call_next(ctx)
+        return await self._boundary(ctx, call_next)
+
+    @cached_property
+    def _boundary(self) -> "RequestStateBoundary":
+        # OpenSSL's bindings come with it: 6 MB that nobody needs who lists skills and reads them.
+        from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity  # noqa: PLC0415
+
+        security = RequestStateSecurity(keys=[self._key], bind_principal=lambda context: principal_of(context).id)
+        return RequestStateBoundary(security, default_audience="skillwire")
 
 
 class SkillServer(Server[Any]):
@@ -67,8 +91,7 @@ class SkillServer(Server[Any]):
             get_tool_input_schema=tools.input_schema,
             **handlers,
         )
-        security = RequestStateSecurity(keys=[state_key], bind_principal=lambda context: principal_of(context).id)
-        self.middleware.append(RequestStateBoundary(security, default_audience="skillwire"))
+        self.middleware.append(SealedStates(state_key))
         self.extensions[SKILLS_EXTENSION] = {"directoryRead": True}
         self.add_request_handler("skills/list", types.PaginatedRequestParams, resources.list_skills)
         self.add_request_handler("skills/get", UriParams, resources.get_skill)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import redis.asyncio as redis
 import structlog
-from redis.asyncio.client import Pipeline
+from redis.asyncio.client import Pipeline, Redis
+from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -55,8 +55,8 @@ class RedisTier:
     """`SecondTier` and `Leases`; `url` is `redis://...` or `unix:///path`."""
 
     def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_pool(
-            redis.BlockingConnectionPool.from_url(
+        self._client = Redis.from_pool(
+            BlockingConnectionPool.from_url(
                 url,
                 protocol=2,
                 max_connections=_CONNECTIONS_MAX,

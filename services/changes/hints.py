@@ -12,9 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-import redis.asyncio as redis
 import structlog
-from redis.asyncio.client import PubSub
+from redis.asyncio.client import PubSub, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -59,7 +58,7 @@ class RedisHints:
 
     def __init__(self, url: str, hinted: Hinted) -> None:
         self._hinted = hinted
-        self._client = redis.Redis.from_url(
+        self._client = Redis.from_url(
             url,
             protocol=2,
             socket_timeout=None,

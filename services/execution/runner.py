@@ -1,14 +1,17 @@
 """Runs a skill's tool: allowed, valid arguments, the version's own files, a warm worker, a valid result."""
 
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from services.execution.dialogue import Dialogue
 from services.execution.jobs import Job, Outcome, parse_command
 from services.execution.packages import PackageFolders
 from services.execution.pool import WorkerPool
-from services.execution.schemas import ToolSchemas
 from services.failures import Forbidden, Invalid, ToolFailed
 from services.models import ToolSpec, Version
+
+if TYPE_CHECKING:
+    from services.execution.schemas import ToolSchemas
 
 
 class Runner:
@@ -17,7 +20,13 @@ class Runner:
     def __init__(self, pool: WorkerPool, folders: PackageFolders) -> None:
         self._pool = pool
         self._folders = folders
-        self._schemas = ToolSchemas()
+
+    @cached_property
+    def _schemas(self) -> "ToolSchemas":
+        # jsonschema and what it brings are 2 MB and a twentieth of a second, for those who call tools.
+        from services.execution.schemas import ToolSchemas  # noqa: PLC0415
+
+        return ToolSchemas()
 
     async def run(
         self,

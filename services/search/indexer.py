@@ -13,7 +13,10 @@ from services.search.stored_vectors import StoredVectors, VectorStore
 
 log = structlog.get_logger(__name__)
 
+# Of texts to be embedded: nobody waits for longer than that takes.
 _BATCH_MAX = 64
+# Of texts whose vectors may be stored already, as after a start all are: one query, not one for each batch.
+_LOOKED_UP_MAX = 512
 _RETRY_MAX_S = 30.0
 
 
@@ -132,17 +135,29 @@ class VectorIndexer:
 
     async def _index_batch(self) -> None:
         # The newest first: somebody may be waiting for what was just published, nobody for the start.
-        batch = dict(heapq.nlargest(_BATCH_MAX, self._todo.items(), key=lambda item: item[1].seq))
-        texts = {id_: wanted.text for id_, wanted in batch.items() if wanted.text is not None}
-        gone = [id_ for id_, wanted in batch.items() if wanted.text is None]
-        if texts:
-            vectors = await self._vectors.of(list(texts.values()))
-            await self._index.upsert(dict(zip(texts, vectors, strict=True)))
-            self._text_of |= texts
+        batch = dict(heapq.nlargest(_LOOKED_UP_MAX, self._todo.items(), key=lambda item: item[1].seq))
+        gone = {id_: wanted for id_, wanted in batch.items() if wanted.text is None}
         if gone:
-            await self._index.delete(gone)
+            await self._index.delete(list(gone))
             for id_ in gone:
                 self._text_of.pop(id_, None)
+            self._done(gone)
+        texts = list(dict.fromkeys(wanted.text for wanted in batch.values() if wanted.text is not None))
+        stored = await self._vectors.stored(texts)
+        await self._take(batch, stored)
+        missing = [text for text in texts if text not in stored][:_BATCH_MAX]
+        if missing:
+            await self._take(batch, await self._vectors.made(missing))
+
+    async def _take(self, batch: dict[str, _Wanted], vectors: dict[str, bytes]) -> None:
+        """Indexes what of the batch has its vector now."""
+        texts = {id_: text for id_, wanted in batch.items() if (text := wanted.text) is not None and text in vectors}
+        if texts:
+            await self._index.upsert({id_: vectors[text] for id_, text in texts.items()})
+            self._text_of |= texts
+            self._done({id_: batch[id_] for id_ in texts})
+
+    def _done(self, batch: dict[str, _Wanted]) -> None:
         self._revision += 1
         for id_, wanted in batch.items():
             if self._todo.get(id_) is wanted:  # else it changed again meanwhile

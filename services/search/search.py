@@ -97,11 +97,14 @@ class SkillSearch:
         self._legs_cache: TTLCache[tuple[object, ...], _Legs] = TTLCache(_LEGS_CACHED_MAX, _LEGS_TTL_S, timer=clock)
         self._durations_s: deque[float] = deque(maxlen=_DURATIONS_KEPT)
 
-    async def start(self, skills: Sequence[Skill], seq: int) -> None:
-        """Takes the catalog as of change `seq`; embedding it goes on in the background."""
+    def load(self, skills: Sequence[Skill], seq: int) -> None:
+        """Takes the catalog as of change `seq`, before the changes after it."""
         for skill in skills:
             self._take(skill, skill.seq)
         self._advance(seq)
+
+    def start(self) -> None:
+        """From here on what was taken gets its vectors, in the background."""
         self._indexer.start()
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -191,6 +194,8 @@ class SkillSearch:
 
     async def _catch_up(self) -> None:
         """Past the deadline the search goes on with what there is; the answer's `index_seq` tells."""
+        if self._lexical.built_revision == 0:
+            await self._lexical.refresh()  # the first search after a start: there is nothing to go on with
         try:
             async with asyncio.timeout(CATCH_UP_S):
                 await self._lexical.refresh()

@@ -24,12 +24,24 @@ class StoredVectors:
 
     async def of(self, texts: Sequence[str]) -> list[bytes]:
         """In the order of `texts`, at most as many as one `embed` takes. Raises `Unavailable`."""
-        keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-        model = self._embedder.model
-        vectors = dict(await self._store.vectors(model, list(dict.fromkeys(keys))))
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
-        if missing:
-            embedded = dict(zip(missing, await self._embedder.embed(list(missing.values())), strict=True))
-            await self._store.put_vectors(model, embedded)
-            vectors |= embedded
-        return [vectors[key] for key in keys]
+        vectors = await self.stored(texts)
+        vectors |= await self.made([text for text in dict.fromkeys(texts) if text not in vectors])
+        return [vectors[text] for text in texts]
+
+    async def stored(self, texts: Sequence[str]) -> dict[str, bytes]:
+        """By text, without those that were never embedded. Raises `Unavailable`."""
+        text_of = {_key(text): text for text in texts}
+        found = await self._store.vectors(self._embedder.model, list(text_of))
+        return {text_of[key]: vector for key, vector in found.items()}
+
+    async def made(self, texts: Sequence[str]) -> dict[str, bytes]:
+        """By text, embedded and stored; at most as many as one `embed` takes. Raises `Unavailable`."""
+        if not texts:
+            return {}
+        vectors = dict(zip(texts, await self._embedder.embed(texts), strict=True))
+        await self._store.put_vectors(self._embedder.model, {_key(text): vector for text, vector in vectors.items()})
+        return vectors
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -38,11 +38,27 @@ _UNREADABLE = (
 )
 
 
+class EntryCount:
+    """Counts a zip's entries while it arrives, so that nobody has to send, or keep, the rest of a million."""
+
+    def __init__(self) -> None:
+        self._entries = 0
+        self._end = b""
+
+    def take(self, chunk: bytes) -> None:
+        """The next bytes, in order. Raises `TooLarge`."""
+        # A signature may lie across two chunks; three bytes alone are none.
+        across = self._end + chunk[:3]
+        self._entries += chunk.count(_ENTRY_SIGNATURE) + across.count(_ENTRY_SIGNATURE)
+        self._end = chunk[-3:] if len(chunk) >= 3 else across[-3:]
+        if self._entries > _ENTRIES_MAX:
+            raise TooLarge(f"the zip holds far more than {FILES_MAX} files, which is the most")
+
+
 def read_zip(data: bytes) -> Package:
     """The package in a zip, at its root or in its single top folder. Raises `Invalid` or `TooLarge`."""
     # Before `zipfile` sees it: a million entries would cost it ten seconds and half a gigabyte.
-    if data.count(_ENTRY_SIGNATURE) > _ENTRIES_MAX:
-        raise TooLarge(f"the zip holds far more than {FILES_MAX} files, which is the most")
+    EntryCount().take(data)
     try:
         archive = zipfile.ZipFile(BytesIO(data))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:

@@ -165,7 +165,7 @@ def find_roots(source: Path) -> list[Path]:
 def has_skill_md(folder: Path) -> bool:
     """False too for a folder that is not there."""
     try:
-        return any(entry.name.lower() == "skill.md" for entry in folder.iterdir())
+        return any(name.lower() == "skill.md" for name in os.listdir(folder))  # noqa: PTH208  # names are enough
     except OSError:
         return False
 

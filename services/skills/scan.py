@@ -16,6 +16,7 @@ from services.models import Diagnostic, LedgerEntry
 from services.ports import MetadataStore
 from services.skills.catalog import BATCH_MAX, Catalog
 from services.skills.package import Package, find_roots, has_skill_md, is_litter, printable, read_folder
+from services.skills.stamps import Stamp, Stamps, look_at
 
 # More than this share of a folder gone at once is a mistake or an unmounted disk, not an edit;
 # below five packages a share says nothing.
@@ -31,14 +32,19 @@ log = structlog.get_logger(__name__)
 class FolderScan:
     """Publishes one watched folder's packages under one owner. One call at a time."""
 
-    def __init__(self, root: Path, owner: str, store: MetadataStore, catalog: Catalog) -> None:
+    def __init__(
+        self, root: Path, owner: str, store: MetadataStore, catalog: Catalog, *, stamps: Stamps | None = None
+    ) -> None:
+        """`stamps` spare a start the reading of what has not changed; without them everything is read."""
         self.root = root
+        self._stamps = stamps
         self.source = f"folder:{root}"
         self._owner = owner
         self._store = store
         self._catalog = catalog
         self._ledger: dict[str, LedgerEntry] = {}
         self._held_paths: set[str] = set()
+        self._unread: set[str] = set()  # when they were last tried
         self.held: str = ""
         """Why removals are being held back, empty when they are not."""
 
@@ -54,16 +60,25 @@ class FolderScan:
     def holds(self, path: str) -> bool:
         """True when there is a package now. What lies behind a link is not part of the folder."""
         folder = self.root / path
-        return has_skill_md(folder) and folder.resolve() == self.root.resolve() / path
+        below = PurePath(path)
+        # Asked of every known path at each start: `resolve` would ask for the whole way to the root as well.
+        return has_skill_md(folder) and not any((self.root / part).is_symlink() for part in (below, *below.parents[:-1]))
 
-    async def everything(self) -> int:
-        """Scans the whole folder; answers how many packages were published or noted anew."""
+    async def everything(self, *, trusting: bool = False) -> int:
+        """Scans the whole folder; answers how many packages were published or noted anew. A `trusting`
+        scan does not read those whose files look as they did when they were read before."""
         self._ledger = await self._store.ledger(self.source)
         roots = await asyncio.to_thread(find_roots, self.root)
         paths = [path for root in roots if (path := root.relative_to(self.root).as_posix()) != "."]
-        done = await self.packages(paths)
+        looks = await asyncio.to_thread(self._looks, paths) if self._stamps else {}
+        kept = await asyncio.to_thread(self._stamps.read) if self._stamps and trusting else {}
+        known = {path for path, stamp in kept.items() if path in looks and stamp == self._stamp(path, looks[path])}
+        done = await self.packages([path for path in paths if path not in known])
         await self.remove({path for path in self._ledger if self.knows(path)} - set(paths))
         await self.note_bare_folders()
+        if self._stamps:
+            now = {path: stamp for path, look in looks.items() if (stamp := self._stamp(path, look)) is not None}
+            await asyncio.to_thread(self._stamps.write, now)
         return done
 
     async def skill(self, skill_id: str) -> int:
@@ -135,6 +150,15 @@ class FolderScan:
         for entry in cleared:
             del self._ledger[entry.path]
 
+    def _looks(self, paths: list[str]) -> dict[str, bytes]:
+        looks = ((path, look_at(self.root / path)) for path in paths)
+        return {path: look for path, look in looks if look is not None}
+
+    def _stamp(self, path: str, look: bytes) -> Stamp | None:
+        """None for a path whose package the ledger does not have as it is now."""
+        is_read = self.knows(path) and path not in self._unread
+        return Stamp(look, self._ledger[path].digest) if is_read else None
+
     def _read(self, paths: list[str]) -> list[tuple[str, Package]]:
         found: list[tuple[str, Package]] = []
         for path in paths:
@@ -143,7 +167,9 @@ class FolderScan:
                 continue
             try:
                 found.append((path, read_folder(self.root / path)))
+                self._unread.discard(path)
             except OSError as error:
+                self._unread.add(path)
                 log.warning("a package cannot be read now", path=path, error=str(error))
         return found
 

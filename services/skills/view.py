@@ -54,6 +54,10 @@ class CatalogView:
             insort(self._ids, skill.id)
         self._entries[skill.id] = _entry(skill)
 
+    def __iter__(self) -> Iterator[Skill]:
+        """Every skill, served or not, in id order."""
+        return (self._entries[skill_id].skill for skill_id in self._ids)
+
     def find(self, skill_id: str) -> Skill | None:
         entry = self._entries.get(skill_id)
         return entry.skill if entry else None

@@ -189,7 +189,7 @@ class FolderWatcher:
         self.state = "scanning"
         async with self._scanning:
             with metrics.scan_seconds.time():
-                published = await self._scan.everything()
+                published = await self._scan.everything(trusting=True)
         log.info("folder scanned", folder=str(self.root), published=published)
         self.scanned.set()
         self.state = "watching"

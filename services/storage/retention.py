@@ -1,6 +1,7 @@
 """What is stored and nobody needs any more: old versions, invocations, blobs, package folders.
 
-Every hour the replica with the lease removes what the settings let go. Each step is whole in
+Every hour the replica with the lease removes what the settings let go; what crashed writers left
+behind goes at the start already. Each step is whole in
 itself and finds its work anew, so one that fails, or ends with its replica, is done next time.
 """
 
@@ -14,6 +15,7 @@ import structlog
 from services import metrics
 from services.clock import rfc3339
 from services.execution.packages import PackageFolders
+from services.models import Skill
 from services.ports import BlobStore, MetadataStore
 from services.skills.view import CatalogView
 
@@ -74,6 +76,7 @@ class StorageRetention:
         await self._step("the rest", self._with_lease)
 
     async def _run(self) -> None:
+        await self._step("leftovers", self._remove_leftovers)
         while True:
             await asyncio.sleep(self._look_s)
             await self.look()
@@ -92,15 +95,23 @@ class StorageRetention:
             await self._step("invocations", self._expire_invocations)
             await self._step("blobs", self._sweep)
 
+    async def _remove_leftovers(self) -> None:
+        if removed := await self._blobs.remove_leftovers():
+            log.info("leftovers of crashed writes removed", files=removed)
+
     async def _prune_versions(self) -> None:
         removed = 0
-        for skill in list(self._view.served(lambda _: True)):
-            watched = skill.active is not None and skill.active.source.startswith(_WATCHED)
-            if watched and skill.last_version > self._kept.versions:
+        for skill in list(self._view):
+            if skill.last_version > self._kept.versions and await self._is_watched(skill):
                 removed += await self._store.prune_versions(skill.id, self._kept.versions)
         if removed:
             metrics.versions_pruned.inc(removed)
             log.info("old versions removed", versions=removed)
+
+    async def _is_watched(self, skill: Skill) -> bool:
+        # What is out of service, or was never in it, is saved over and over all the same.
+        newest = skill.active or await self._store.version(skill.id, skill.last_version)
+        return newest.source.startswith(_WATCHED)
 
     async def _expire_invocations(self) -> None:
         before = rfc3339(self._now() - timedelta(days=self._kept.invocation_days))

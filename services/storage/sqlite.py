@@ -51,6 +51,7 @@ T = TypeVar("T")
 _LOCK_WAIT_MS = 5000
 # The second is said of the index of the log, the file `-shm`, when it cannot grow.
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+_READ_CACHE_KB = 256
 
 
 class SqliteDatabase:
@@ -77,6 +78,7 @@ class SqliteDatabase:
         self.engines = (self.reads.sync_engine, self.writes.sync_engine, self._tails.sync_engine, self.plans)
         for engine in self.engines:
             _set_up(engine)
+        _read_through(self.reads.sync_engine)
         _begin_with(self.reads.sync_engine, "BEGIN")
         for engine in (self.writes.sync_engine, self.plans):
             _begin_with(engine, "BEGIN IMMEDIATE")
@@ -261,6 +263,16 @@ def _set_up(engine: Engine) -> None:
         cursor.execute(f"PRAGMA busy_timeout = {_LOCK_WAIT_MS}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+
+def _read_through(engine: Engine) -> None:
+    """Four connections would keep up to 2 MB each of what the operating system has in memory already."""
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA cache_size = -{_READ_CACHE_KB}")
         cursor.close()
 
 

@@ -109,7 +109,13 @@ async def _measure(setup: str, service: Service, other: Service, skills: Path) -
     for name, values in times.items():
         values.sort()
         p99 = values[min(len(values) - 1, round(len(values) * 0.99))]
-        print(f"  {name:<16} p50 {statistics.median(values):6.1f}   p99 {p99:6.1f}   max {values[-1]:6.1f}")
+        row = f"  {name:<16} p50 {statistics.median(values):6.1f}   p99 {p99:6.1f}   max {values[-1]:6.1f}"
+        print(f"{row}   budget p99 {_budget_ms(setup, name):>5}")
+
+
+def _budget_ms(setup: str, name: str) -> int:
+    alone_ms = 250 if setup == "no hints" and name.startswith("other") else 100
+    return alone_ms + 2000 if setup == "polling" else alone_ms
 
 
 def _ours(event: dict[str, dict[str, object]]) -> bool:

@@ -55,7 +55,8 @@ async def test_search_latency_and_memory(size: int) -> None:
     search = SkillSearch(VectorShelf(), embedder, MemoryIndex(embedder.dim))
     skills = [skill(f"skill-{n}", _description(n), seq=n + 1) for n in range(size)]
     started = time.perf_counter()
-    await search.start(skills, size)
+    search.load(skills, size)
+    search.start()
     start_ms = (time.perf_counter() - started) * 1000
     while search.statistics()["mode"] != "hybrid":  # noqa: ASYNC110  # its surface has no event for this
         await asyncio.sleep(0.01)

@@ -67,7 +67,8 @@ async def search() -> AsyncIterator[SkillSearch]:
     embedder = UseEmbedder(idle_s=60)
     search = SkillSearch(VectorShelf(), embedder, MemoryIndex(embedder.dim))
     skills = [skill(name, text, seq=seq) for seq, (name, text) in enumerate(DESCRIPTIONS.items(), start=1)]
-    await search.start(skills, len(skills))
+    search.load(skills, len(skills))
+    search.start()
     async with asyncio.timeout(5):
         while search.statistics()["mode"] != "hybrid":  # noqa: ASYNC110  # its surface has no event for this
             await asyncio.sleep(0.01)

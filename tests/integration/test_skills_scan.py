@@ -10,7 +10,18 @@ from msgspec import structs
 
 from services.models import Diagnostic
 from services.skills.scan import GONE_ALLOWED, FolderScan
-from tests.support.packages import OWNER, Shelf, open_shelf, skill_md, tool, tools_json, write_files, write_package
+from services.skills.stamps import Stamp, Stamps
+from tests.support.packages import (
+    OWNER,
+    Shelf,
+    open_shelf,
+    settled_look,
+    skill_md,
+    tool,
+    tools_json,
+    write_files,
+    write_package,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -404,3 +415,48 @@ async def test_a_hostile_package_stops_nobody_else(shelf: Shelf, root: Path) -> 
     await restarted(shelf, root)
     assert len(shelf.view) == len(hostile) + 1
     assert shelf.number("zz-good") == 1
+
+
+async def test_a_start_finds_what_changed_while_nothing_ran(shelf: Shelf, root: Path, tmp_path: Path) -> None:
+    for name in ("kept", "edited", "deleted"):
+        settled_look(write_package(root, name))
+    assert await shelf.scan(root, tmp_path / "stamps").everything(trusting=True) == 3
+    await shelf.feed.tail()
+    assert Stamps(tmp_path / "stamps", str(root)).read().keys() == {"kept", "edited", "deleted"}
+    shutil.rmtree(root / "deleted")
+    write_package(root, "edited", body="Do it anew.")
+    write_package(root, "added")
+    assert await shelf.scan(root, tmp_path / "stamps").everything(trusting=True) == 2
+    await shelf.feed.tail()
+    assert await shelf.text("edited") == skill_md("edited", body="Do it anew.").decode()
+    assert (shelf.number("kept"), shelf.number("edited"), shelf.number("added")) == (1, 2, 1)
+    assert shelf.active("deleted") is None
+
+
+async def test_what_looks_as_it_was_read_is_not_read_by_a_start_but_by_hand(
+    shelf: Shelf, root: Path, tmp_path: Path
+) -> None:
+    write_package(root, "demo")
+    await shelf.scan(root, tmp_path / "stamps").everything(trusting=True)
+    await shelf.feed.tail()
+    before = shelf.active("demo")
+    assert before is not None
+    look = settled_look(write_package(root, "demo", body="Do it anew."))
+    Stamps(tmp_path / "stamps", str(root)).write({"demo": Stamp(look, before.digest)})
+    assert await shelf.scan(root, tmp_path / "stamps").everything(trusting=True) == 0
+    assert await shelf.scan(root, tmp_path / "stamps").everything() == 1
+
+
+async def test_a_look_says_nothing_where_the_ledger_has_another_digest(
+    shelf: Shelf, root: Path, tmp_path: Path
+) -> None:
+    """As after the database was restored, or another machine scanned meanwhile."""
+    look = settled_look(write_package(root, "demo"))
+    Stamps(tmp_path / "stamps", str(root)).write({"demo": Stamp(look, "sha256:" + "0" * 64)})
+    assert await shelf.scan(root, tmp_path / "stamps").everything(trusting=True) == 1
+
+
+async def test_what_is_too_young_to_tell_is_read_again(shelf: Shelf, root: Path, tmp_path: Path) -> None:
+    write_package(root, "demo")
+    await shelf.scan(root, tmp_path / "stamps").everything(trusting=True)
+    assert not Stamps(tmp_path / "stamps", str(root)).read()

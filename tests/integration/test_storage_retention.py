@@ -11,7 +11,7 @@ import pytest
 from services import metrics
 from services.execution.packages import PackageFolders
 from services.failures import Unavailable
-from services.models import Skill
+from services.models import Grade, Skill
 from services.ports import InvocationQuery, Swept
 from services.skills.view import CatalogView
 from services.storage.blobs_local import LocalBlobs
@@ -38,11 +38,11 @@ class Parts:
         kept = Kept(versions=3, invocation_days=30, unused_h=24)
         return StorageRetention(self.store, self.blobs, view, self.packages, kept, replica=replica, now=lambda: NOW)
 
-    async def publish(self, name: str, count: int, source: str = "folder:main") -> Skill:
+    async def publish(self, name: str, count: int, source: str = "folder:main", grade: Grade = "strict") -> Skill:
         for n in range(1, count + 1):
             text = f"{name} {n}"
             await self.blobs.put_many({sha256(text): text.encode()})
-            await self.store.publish([msgspec.structs.replace(draft(name, text), source=source)])
+            await self.store.publish([msgspec.structs.replace(draft(name, text), source=source, grade=grade)])
         return {skill.name: skill for skill in (await self.store.snapshot()).skills}[name]
 
     async def numbers(self, name: str) -> list[int]:
@@ -75,6 +75,19 @@ async def test_a_watched_skill_keeps_its_newest_versions_and_an_uploaded_one_all
     assert await parts.numbers("watched") == [6, 5, 4, 2]
     assert await parts.numbers("uploaded") == [6, 5, 4, 3, 2, 1]
     assert metrics.versions_pruned._value.get() == before + 2
+
+
+async def test_a_watched_skill_that_is_not_in_service_keeps_no_more(parts: Parts) -> None:
+    await parts.publish("deleted", 6)
+    await parts.store.deactivate("main/deleted", "ann")
+    await parts.publish("broken", 6, grade="quarantined")
+    await parts.publish("uploaded", 6, source="upload", grade="quarantined")
+
+    await (await parts.retention()).look()
+
+    assert await parts.numbers("deleted") == [6, 5, 4]
+    assert await parts.numbers("broken") == [6, 5, 4]
+    assert await parts.numbers("uploaded") == [6, 5, 4, 3, 2, 1]
 
 
 async def test_blobs_of_pruned_versions_go_once_they_are_old(parts: Parts) -> None:

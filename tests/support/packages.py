@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import struct
+import time
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +15,7 @@ from services.changes.log import ChangeFeed
 from services.models import Skill, Version
 from services.skills.catalog import Catalog, served_file
 from services.skills.scan import FolderScan
+from services.skills.stamps import SETTLED_S, Stamps, look_at
 from services.skills.tools import ToolView
 from services.skills.view import CatalogView
 from services.storage.blobs_local import LocalBlobs
@@ -88,6 +90,15 @@ async def eventually(claim: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
+def settled_look(root: Path) -> bytes:
+    """The look of a package once it is old enough to tell: no program can make a file older than it is."""
+    until = time.monotonic() + 2 * SETTLED_S
+    while (look := look_at(root)) is None:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return look
+
+
 class Shelf(NamedTuple):
     """A catalog on a real store, its feed running."""
 
@@ -98,8 +109,9 @@ class Shelf(NamedTuple):
     tools: ToolView
     catalog: Catalog
 
-    def scan(self, root: Path) -> FolderScan:
-        return FolderScan(root, OWNER, self.store, self.catalog)
+    def scan(self, root: Path, stamps: Path | None = None) -> FolderScan:
+        kept = Stamps(stamps, str(root)) if stamps else None
+        return FolderScan(root, OWNER, self.store, self.catalog, stamps=kept)
 
     def skill(self, name: str) -> Skill | None:
         return self.view.find(f"{OWNER}/{name}")

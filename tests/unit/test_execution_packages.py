@@ -46,6 +46,9 @@ class RecordingBlobs:
     async def sweep(self, in_use: Callable[[], AsyncIterator[str]], older_than_s: float) -> Swept:
         raise NotImplementedError
 
+    async def remove_leftovers(self) -> int:
+        raise NotImplementedError
+
     async def close(self) -> None:
         raise NotImplementedError
 

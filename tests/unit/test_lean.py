@@ -1,7 +1,10 @@
 """What the service imports, seen from a process of its own."""
 
+import platform
 import subprocess
 import sys
+
+import pytest
 
 
 def said_by(program: str) -> str:
@@ -24,6 +27,78 @@ import sys, gateway.commands.service
 print([name for name in sys.modules if name.startswith("sqlalchemy.orm")])
 """
     assert said_by(program) == "[]"
+
+
+def test_the_service_imports_nothing_that_only_a_search_a_call_or_an_asking_tool_needs() -> None:
+    program = """
+import sys, gateway.commands.service
+unused = ("numpy", "bm25s", "jsonschema", "cryptography.hazmat.primitives", "redis.cluster", "yaml")
+print([name for name in unused if name in sys.modules])
+"""
+    assert said_by(program) == "[]"
+
+
+def test_the_command_leaves_out_what_it_never_uses_and_what_is_there_stays() -> None:
+    program = """
+import sys
+from gateway.__main__ import main
+from gateway.lean import leave_out
+main.get_command(None, "serve")
+try:
+    import pydantic.v1
+except ImportError as error:
+    print(error.name)
+import json
+leave_out("json")
+print(sys.modules["json"] is json)
+"""
+    assert said_by(program).splitlines() == ["pydantic.v1", "True"]
+
+
+def test_the_collector_is_back_once_a_command_is_imported_and_looks_at_none_of_it() -> None:
+    program = """
+import gc
+from gateway.__main__ import main
+main.get_command(None, "serve")
+print(gc.isenabled(), gc.get_freeze_count() > 100_000)
+"""
+    assert said_by(program) == "True True"
+
+
+def test_a_model_of_a_library_is_built_when_it_is_used_and_ours_of_later_at_once() -> None:
+    program = """
+from gateway.__main__ import main
+main.get_command(None, "serve")
+import mcp_types, pydantic
+print(mcp_types.Tool.__pydantic_complete__)
+print(mcp_types.Tool(name="a", inputSchema={"type": "object"}).name, mcp_types.Tool.__pydantic_complete__)
+class Later(pydantic.BaseModel):
+    name: str
+print(Later.__pydantic_complete__)
+"""
+    assert said_by(program).splitlines() == ["False", "a True", "True"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have one heap")
+def test_threads_share_one_heap() -> None:
+    program = """
+import ctypes, threading
+from gateway.lean import share_heap
+share_heap()
+library = ctypes.CDLL(None)
+together = threading.Barrier(4)
+def allocate():
+    together.wait()
+    library.malloc(1000)
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+library.malloc_info(0, ctypes.c_void_p.in_dll(library, "stdout"))
+library.fflush(None)
+"""
+    assert said_by(program).count("<heap nr=") == 1
 
 
 def test_a_module_of_a_deferred_package_is_had_without_the_package() -> None:

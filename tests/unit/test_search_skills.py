@@ -1,13 +1,15 @@
 import asyncio
 import math
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from services.failures import Invalid, TooLarge
 from services.models import Skill, ToolSpec
 from services.search.memory_index import MemoryIndex
-from services.search.search import QUERY_BYTES_MAX, SkillSearch
+from services.search.search import CATCH_UP_S, QUERY_BYTES_MAX, SkillSearch
 from tests.support.search_parts import FailingIndex, VectorShelf, WatchedEmbedder, change, everyone, skill
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +55,8 @@ def _names(hits: object) -> list[str]:
 
 async def test_finds_by_words_while_the_catalog_is_still_being_embedded(parts: _Parts) -> None:
     parts.embedder.gate.clear()
-    await parts.search.start([HELLO, CSV, REVIEW], 3)
+    parts.search.load([HELLO, CSV, REVIEW], 3)
+    parts.search.start()
     answer = await parts.search.search("summarize csv", 5, everyone)
     assert (answer.mode, answer.index_seq, _names(answer.hits)) == ("lexical", 3, ["csv-data-summarizer"])
     parts.embedder.gate.set()
@@ -62,8 +65,24 @@ async def test_finds_by_words_while_the_catalog_is_still_being_embedded(parts: _
     assert (answer.mode, answer.index_seq, answer.hits[0].skill) == ("hybrid", 3, CSV)
 
 
+async def test_the_first_search_waits_for_the_index_of_words_however_long_it_takes(parts: _Parts) -> None:
+    parts.embedder.gate.clear()
+    parts.search.load([skill(f"s{n:03}", f"Serves number{n}.", seq=n + 1) for n in range(300)], 300)
+    thread, held = ThreadPoolExecutor(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(thread)
+    busy = asyncio.create_task(asyncio.to_thread(held.wait, 5))
+    searching = asyncio.create_task(parts.search.search("number7", 5, everyone))
+    done, _ = await asyncio.wait([searching], timeout=2 * CATCH_UP_S)  # past the time that later searches wait
+    assert not done
+    held.set()
+    async with asyncio.timeout(5):
+        assert _names((await searching).hits) == ["s007"]
+        await busy
+
+
 async def test_a_skill_published_a_moment_ago_is_found_by_the_next_search(parts: _Parts) -> None:
-    await parts.search.start([HELLO], 1)
+    parts.search.load([HELLO], 1)
+    parts.search.start()
     await parts.caught_up()
     parts.index.gate.clear()
     parts.search.apply([change(4, skill("release-digest", "Writes release notes.", seq=4))])
@@ -78,7 +97,8 @@ async def test_a_skill_published_a_moment_ago_is_found_by_the_next_search(parts:
 
 
 async def test_a_search_waits_a_bounded_time_for_the_index_and_tells_how_far_it_is(parts: _Parts) -> None:
-    await parts.search.start([HELLO], 1)
+    parts.search.load([HELLO], 1)
+    parts.search.start()
     await parts.caught_up()
     await parts.search.search("release notes", 1, everyone)
     parts.embedder.gate.clear()
@@ -102,7 +122,8 @@ async def test_a_search_waits_a_bounded_time_for_the_index_and_tells_how_far_it_
     ids=["inactive", "quarantined", "quarantined grade", "draft", "no active version"],
 )
 async def test_a_skill_that_is_no_longer_served_is_gone_from_answers_at_once(parts: _Parts, after: Skill) -> None:
-    await parts.search.start([HELLO, REVIEW], 3)
+    parts.search.load([HELLO, REVIEW], 3)
+    parts.search.start()
     await parts.caught_up()
     parts.index.gate.clear()
     parts.search.apply([change(4, after)])
@@ -112,7 +133,8 @@ async def test_a_skill_that_is_no_longer_served_is_gone_from_answers_at_once(par
 
 
 async def test_skills_that_are_not_served_at_the_start_are_not_indexed(parts: _Parts) -> None:
-    await parts.search.start([HELLO, skill("broken", "Greets a person.", seq=2, status="quarantined")], 2)
+    parts.search.load([HELLO, skill("broken", "Greets a person.", seq=2, status="quarantined")], 2)
+    parts.search.start()
     await parts.caught_up()
     assert _names((await parts.search.search("greets a person", 5, everyone)).hits) == ["hello-world"]
     assert parts.search.statistics()["documents"] == 1
@@ -121,7 +143,8 @@ async def test_skills_that_are_not_served_at_the_start_are_not_indexed(parts: _P
 async def test_limit_counts_only_what_the_caller_sees(parts: _Parts) -> None:
     others = [skill(f"greeter-{n:03}", "Greets a person by name.", seq=n + 1, owner="other") for n in range(250)]
     mine = skill("odd-one", "Polishes shoes.", seq=300, owner="mine")
-    await parts.search.start([*others, mine], 300)
+    parts.search.load([*others, mine], 300)
+    parts.search.start()
     await parts.caught_up()
     answer = await parts.search.search("greets a person", 3, lambda skill: skill.owner == "mine")
     assert _names(answer.hits) == ["odd-one"]
@@ -130,7 +153,8 @@ async def test_limit_counts_only_what_the_caller_sees(parts: _Parts) -> None:
 
 async def test_a_cached_query_still_asks_who_may_see_what(parts: _Parts) -> None:
     private = skill("secret-review", "Reviews source code.", seq=4, owner="mine", visibility="private")
-    await parts.search.start([HELLO, REVIEW, private], 4)
+    parts.search.load([HELLO, REVIEW, private], 4)
+    parts.search.start()
     await parts.caught_up()
     seen = await parts.search.search("review source code", 5, everyone)
     unseen = await parts.search.search("review source code", 5, lambda skill: skill.visibility == "public")
@@ -140,7 +164,8 @@ async def test_a_cached_query_still_asks_who_may_see_what(parts: _Parts) -> None
 
 
 async def test_a_result_is_reused_until_the_index_changes_or_two_minutes_pass(parts: _Parts) -> None:
-    await parts.search.start([HELLO, CSV], 2)
+    parts.search.load([HELLO, CSV], 2)
+    parts.search.start()
     await parts.caught_up()
     await parts.search.search("csv", 5, everyone)
     await parts.search.search("  csv ", 5, everyone)
@@ -155,7 +180,8 @@ async def test_a_result_is_reused_until_the_index_changes_or_two_minutes_pass(pa
 
 
 async def test_a_model_that_fails_means_an_answer_by_words_not_an_error(parts: _Parts) -> None:
-    await parts.search.start([HELLO, CSV], 2)
+    parts.search.load([HELLO, CSV], 2)
+    parts.search.start()
     await parts.caught_up()
     parts.embedder.failures = 1
     answer = await parts.search.search("csv files", 5, everyone)
@@ -166,7 +192,8 @@ async def test_a_model_that_fails_means_an_answer_by_words_not_an_error(parts: _
 
 
 async def test_hits_are_cut_to_the_token_budget_and_the_saving_is_counted(parts: _Parts) -> None:
-    await parts.search.start([HELLO, CSV, REVIEW], 3)
+    parts.search.load([HELLO, CSV, REVIEW], 3)
+    parts.search.start()
     await parts.caught_up()
     cost = {
         each.name: math.ceil(len(f"{each.id}: {each.active.description}") / 4)
@@ -184,7 +211,8 @@ async def test_hits_are_cut_to_the_token_budget_and_the_saving_is_counted(parts:
 
 async def test_tags_and_tools_are_matched_by_their_words(parts: _Parts) -> None:
     tool = ToolSpec("mortgage_rate", "Computes an annuity.", {"type": "object"}, ["python", "x.py:f"])
-    await parts.search.start([HELLO, skill("calculator", "Adds.", seq=2, tags=["arithmetic"], tools=[tool])], 2)
+    parts.search.load([HELLO, skill("calculator", "Adds.", seq=2, tags=["arithmetic"], tools=[tool])], 2)
+    parts.search.start()
     await parts.caught_up()
     for query in ("arithmetic", "mortgage", "annuities"):
         answer = await parts.search.search(query, 5, everyone)
@@ -192,7 +220,8 @@ async def test_tags_and_tools_are_matched_by_their_words(parts: _Parts) -> None:
 
 
 async def test_rows_older_than_the_snapshot_and_rows_without_a_skill_are_harmless(parts: _Parts) -> None:
-    await parts.search.start([HELLO], 7)
+    parts.search.load([HELLO], 7)
+    parts.search.start()
     parts.search.apply([change(6, skill("hello-world", "Outdated.", seq=6)), change(8, None)])
     await parts.caught_up()
     answer = await parts.search.search("greets", 1, everyone)
@@ -212,13 +241,15 @@ async def test_a_query_over_the_bound_is_refused(parts: _Parts) -> None:
 
 
 async def test_an_empty_catalog_answers_with_nothing(parts: _Parts) -> None:
-    await parts.search.start([], 0)
+    parts.search.load([], 0)
+    parts.search.start()
     answer = await parts.search.search("anything", 5, everyone)
     assert (answer.hits, answer.tokens, answer.tokens_saved) == ([], 0, 0)
 
 
 async def test_statistics_tell_sizes_and_quantiles(parts: _Parts) -> None:
-    await parts.search.start([HELLO, CSV], 2)
+    parts.search.load([HELLO, CSV], 2)
+    parts.search.start()
     assert parts.search.statistics()["p50_ms"] is None
     await parts.caught_up()
     await parts.search.search("csv", 5, everyone)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.failures import Invalid, ServiceError, TooLarge
-from services.skills.archive import read_zip
+from services.skills.archive import EntryCount, read_zip
 from services.skills.package import FILES_MAX, PACKAGE_BYTES_MAX, from_files
 from tests.support.cost import floor_s
 from tests.support.hostile import CENTRAL, LOCAL, patched, quoted_overlap, with_entry
@@ -197,6 +197,17 @@ def test_a_directory_of_very_many_entries_is_refused_unread(stated: int) -> None
     data = directory + directory_end(stated, len(directory), 0)
     with refused(TooLarge, "far more than 512 files", peak_bytes=1_000_000):
         read_zip(data)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 4096])
+def test_entries_are_counted_while_they_arrive_in_pieces_of_any_size(size: int) -> None:
+    directory = directory_entry(b"a") * (8 * FILES_MAX)
+    count = EntryCount()
+    for at in range(0, len(directory), size):
+        count.take(directory[at : at + size])
+    with refused(TooLarge, "far more than 512 files"):
+        for at in range(0, 4, size):
+            count.take(b"PK\x01\x02"[at : at + size])
 
 
 def test_very_many_folders_are_refused_unread() -> None:

@@ -256,7 +256,8 @@ def test_a_file_name_that_is_not_utf_8_is_quarantined_and_can_be_stored(tmp_path
 
 def test_a_file_that_may_not_be_read_is_quarantined() -> None:
     # In a process of its own: root reads everything, so it must become somebody else.
-    script = "import os, sys, pathlib, services.skills.package as p; os.geteuid() or os.seteuid(65534)\n"
+    script = "import os, sys, pathlib, services.skills.package as p, services.skills.yaml_values\n"
+    script += "os.geteuid() or os.seteuid(65534)\n"
     script += (
         "f = p.read_folder(pathlib.Path(sys.argv[1])); print(f.grade, [d.path for d in f.diagnostics], sorted(f.files))"
     )
