@@ -19,6 +19,8 @@ from services.execution.sandbox import Sandbox
 from services.failures import NotFound
 from services.models import Skill
 from services.ports import MetadataStore
+from services.presence import Presence
+from services.runs.runs import Runs
 from services.search.search import SkillSearch
 from services.settings import Settings
 from services.skills.catalog import Catalog
@@ -60,6 +62,8 @@ class Replica:
     pool: WorkerPool
     calls: ToolCalls
     invocations: InvocationLog
+    runs: Runs
+    presence: Presence
     firewall: ErrorFirewall
     notifier: UnifiedNotifier
     watcher: FolderWatcher | None

@@ -17,6 +17,7 @@ import uvicorn
 
 from gateway.app import create_app
 from gateway.auth import Authenticator
+from gateway.mcp.dialogue import questions_of
 from gateway.mcp.push import McpPush
 from gateway.mcp.server import STATE_SECRET, SkillServer, session_manager
 from gateway.replica import Replica
@@ -100,7 +101,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     authenticator = Authenticator(settings)
     push, draining = McpPush(), Draining()
     async with AsyncExitStack() as stack:
-        replica = await stack.enter_async_context(open_replica(settings, push))
+        replica = await stack.enter_async_context(open_replica(settings, push, asks=questions_of))
         push.start()
         stack.push_async_callback(push.close)
         stack.push_async_callback(Telemetry(replica).close)

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import structlog
 from mcp.server.stdio import stdio_server
 
+from gateway.mcp.dialogue import questions_of
 from gateway.mcp.push import McpPush
 from gateway.mcp.server import STATE_SECRET, SkillServer
 from gateway.wiring import open_replica
@@ -21,7 +22,7 @@ async def serve_stdio(settings: Settings) -> None:
     """Speaks MCP on stdin and stdout until stdin ends."""
     push = McpPush()
     async with AsyncExitStack() as stack:
-        replica = await stack.enter_async_context(open_replica(settings, push))
+        replica = await stack.enter_async_context(open_replica(settings, push, asks=questions_of))
         push.start()
         stack.push_async_callback(push.close)
         server = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))

@@ -42,7 +42,9 @@ from services.execution.runner import Runner
 from services.execution.sandbox import Sandbox
 from services.failures import Unavailable
 from services.models import Skill
-from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, Swept, VectorIndex
+from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, RunStore, Swept, VectorIndex
+from services.presence import Presence
+from services.runs.runs import Asks, Runs
 from services.search.embed import UseEmbedder
 from services.search.hash_embed import HashEmbedder
 from services.search.memory_index import MemoryIndex
@@ -61,6 +63,7 @@ from services.storage.incidents import SqlIncidents
 from services.storage.invocations import InvocationLog
 from services.storage.migrations import Migration
 from services.storage.retention import Kept, StorageRetention
+from services.storage.runs import SqlRuns
 from services.storage.sql import SqlStore
 
 if TYPE_CHECKING:
@@ -78,8 +81,9 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[Replica]:
+async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, address: str = "") -> AsyncIterator[Replica]:
     """A replica that follows the log and watches its folder; `sinks` follow the log after its own parts.
+    Others reach it at `address`, if they can; `asks` reads the questions in a tool's result.
 
     Raises `Unavailable` when the database cannot be used.
     """
@@ -127,6 +131,11 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         packages = PackageFolders(settings.data_dir / "packages", blobs)
         runner = Runner(pool, packages)
         calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
+        catalog = Catalog(store, blobs, view, feed)
+        presence = await _open_presence(store, replica_id, address, stack)
+        keep_s = settings.run_keep_h * 3600
+        runs = Runs(storage.runs, calls, catalog, feed, asks, presence.is_alive, replica=replica_id, keep_s=keep_s)
+        feed.follow(runs)
 
         _open_hints(settings, redis_url, stack, storage, feed)
         retention = LogRetention(store, replica_id, settings.log_keep_rows)
@@ -136,17 +145,14 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         feed.start()
         cache.warm_up(store)
         _closing(stack, "change feed", feed.close)
-        catalog = Catalog(store, blobs, view, feed)
-        stored = StorageRetention(store, blobs, view, packages, _kept(settings), replica=replica_id, now=utc_time)
+        _closing(stack, "runs", runs.start().close)
+        stored = StorageRetention(
+            store, storage.runs, blobs, view, packages, _kept(settings), replica=replica_id, now=utc_time
+        )
         _closing(stack, "storage retention", stored.start().close)
         watcher = _open_watcher(settings, stack, store, catalog, replica_id, notices)
         await probing
-        if not sandbox.available:
-            notices.append(f"tools cannot be called: {sandbox.reason}")
-        if settings.is_loopback and not settings.admin_key:
-            notices.append("no key is asked for: the service answers this machine only")
-        for notice in notices:
-            log.warning(notice)
+        _tell_limits(settings, sandbox, notices)
         if removed := await blobs.remove_leftovers():
             log.info("leftovers of crashed writes removed", files=removed)
         yield Replica(
@@ -170,11 +176,29 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             pool=pool,
             calls=calls,
             invocations=invocations,
+            runs=runs,
+            presence=presence,
             firewall=firewall,
             notifier=notifier,
             watcher=watcher,
             notices=notices,
         )
+
+
+def _tell_limits(settings: Settings, sandbox: Sandbox, notices: list[str]) -> None:
+    if not sandbox.available:
+        notices.append(f"tools cannot be called: {sandbox.reason}")
+    if settings.is_loopback and not settings.admin_key:
+        notices.append("no key is asked for: the service answers this machine only")
+    for notice in notices:
+        log.warning(notice)
+
+
+async def _open_presence(store: MetadataStore, replica_id: str, address: str, stack: AsyncExitStack) -> Presence:
+    presence = Presence(store, replica_id, address)
+    await presence.start()
+    _closing(stack, "presence", presence.close)
+    return presence
 
 
 def _kept(settings: Settings) -> Kept:
@@ -229,6 +253,7 @@ class Storage(NamedTuple):
 
     store: MetadataStore
     incidents: IncidentStore
+    runs: RunStore
     blobs: "LocalBlobs | TableBlobs | S3Blobs"
     copies: "Callable[[str], ReadableCopies] | None" = None
     """For a replica's id, what writes copies for people that nothing reads back."""
@@ -246,7 +271,7 @@ async def _open_local(settings: Settings, stack: AsyncExitStack) -> Storage:
     store = _kept_store(stack, await SqlStore.open(settings.resolved_database_url))
     blobs = TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
     _closing(stack, "blobs", blobs.close)
-    return Storage(store, SqlIncidents(store), blobs, notifies=store.database.shared)
+    return Storage(store, SqlIncidents(store), SqlRuns(store), blobs, notifies=store.database.shared)
 
 
 async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
@@ -254,6 +279,7 @@ async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
         from services.storage.blobs_s3 import S3Blobs  # noqa: PLC0415  # an extra
         from services.storage.dynamodb import DynamoStore  # noqa: PLC0415  # the same
         from services.storage.dynamodb_incidents import DynamoIncidents  # noqa: PLC0415  # the same
+        from services.storage.dynamodb_runs import DynamoRuns  # noqa: PLC0415  # the same
         from services.storage.readable_s3 import ReadableCopies  # noqa: PLC0415  # the same
     place = aws_place(settings)
     # Blobs first: nothing that the store does at its end needs them.
@@ -261,7 +287,7 @@ async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
     stack.push_async_callback(blobs.close)
     store = _kept_store(stack, await DynamoStore.open(place))
     copies = partial(ReadableCopies, blobs, store, place.skills_prefix)
-    return Storage(store, DynamoIncidents(store), blobs, copies)
+    return Storage(store, DynamoIncidents(store), DynamoRuns(store), blobs, copies)
 
 
 def _open_copies(storage: Storage, replica_id: str, stack: AsyncExitStack, feed: ChangeFeed) -> None:

@@ -35,6 +35,7 @@ changes_removed = _counter("changes_removed_total", "Old rows removed from the c
 retention_failures = _counter("retention_failures_total", "Removals of what is old that failed and are tried again.")
 versions_pruned = _counter("versions_pruned_total", "Old versions of watched skills removed by this replica.")
 invocations_expired = _counter("invocations_expired_total", "Old invocations removed by this replica.")
+runs_expired = _counter("runs_expired_total", "Expired runs removed by this replica.")
 blobs_swept = _counter("blobs_swept_total", "Blobs removed by this replica because no version names them.")
 blob_bytes_swept = _counter("blob_bytes_swept_total", "Their bytes.")
 packages_pruned = _counter("packages_pruned_total", "Folders of versions removed because nothing ran there any more.")
@@ -82,6 +83,9 @@ tool_ranking_failures = _counter("tool_ranking_failures_total", "Countings of th
 tool_notices_dropped = _counter(
     "tool_notices_dropped_total", "Progress and logs of tools their clients were slow to take."
 )
+runs = _counter("runs_total", "Calls that outlived their request: begun, and what became of them.", "status")
+run_failures = _counter("run_failures_total", "Unexpected trouble with runs, and outcomes that could not be written.")
+presence_failures = _counter("presence_failures_total", "Times other replicas could not be told that this one lives.")
 workers = _gauge("workers", "Live worker processes.")
 worker_starts = _counter("worker_starts_total", "Worker processes started.")
 worker_ends = _counter("worker_ends_total", "Worker processes ended, by reason.", "reason")

@@ -209,7 +209,9 @@ class RunStore(Protocol):
     Every method raises `Unavailable` when the database does not answer.
     """
 
-    async def create(self, run: Run) -> None: ...
+    async def create(self, run: Run) -> Run:
+        """Answers it with the seq of its change."""
+        ...
 
     async def run(self, run_id: str) -> Run:
         """Raises `NotFound`."""

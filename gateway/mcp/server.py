@@ -19,6 +19,8 @@ from gateway.mcp.prompts import PromptHandlers
 from gateway.mcp.push import McpPush
 from gateway.mcp.ranking import ToolRanking
 from gateway.mcp.skills import DirectoryParams, SkillResources, UriParams
+from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
+from gateway.mcp.tasks import TaskHandlers, TaskParams, UpdateParams
 from gateway.mcp.tools import ToolHandlers
 from gateway.replica import Replica
 
@@ -46,7 +48,8 @@ class SkillServer(Server[Any]):
         self.ranking = ToolRanking(
             replica.store, limit=replica.settings.tools_list_limit, changed=partial(_relist, replica, push)
         )
-        tools = ToolHandlers(replica, push.legacy, self.ranking)
+        tasks = TaskHandlers(replica.runs, push.legacy)
+        tools = ToolHandlers(replica, push.legacy, self.ranking, tasks)
         # The handlers answer plain dicts, which the SDK takes, though its types say models only.
         handlers: dict[str, Any] = {
             "on_list_tools": tools.list_tools,
@@ -73,6 +76,10 @@ class SkillServer(Server[Any]):
         self.add_request_handler("skills/list", types.PaginatedRequestParams, resources.list_skills)
         self.add_request_handler("skills/get", UriParams, resources.get_skill)
         self.add_request_handler("resources/directory/read", DirectoryParams, resources.read_directory)
+        self.extensions[TASKS_EXTENSION] = {}
+        self.add_request_handler("tasks/get", TaskParams, tasks.get)
+        self.add_request_handler("tasks/update", UpdateParams, tasks.update)
+        self.add_request_handler("tasks/cancel", TaskParams, tasks.cancel)
         self._push = push
         self._tells_legacy = is_supported()
         if self._tells_legacy:

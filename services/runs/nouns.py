@@ -23,13 +23,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     (`input_required`), the next one begins when all are answered. `questions` are those of this
     round and `responses` what of them has been answered, under keys that no other round has;
     `state` is what the tool wants to be told again. `error` of a `completed` run is the tool's own;
-    of a `failed` one it is ours. `arguments` are gone when it is over. Stamps are RFC 3339.
+    of a `failed` one it is ours. `arguments` are gone when it is over. `seq` is the change that
+    made this state. Stamps are RFC 3339.
     """
 
     id: str
     principal: str
     status: RunStatus
     tool: str
+    is_interactive: bool = False
     skill: str
     version: int
     digest: str
@@ -39,7 +41,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: str
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     capabilities: dict[str, Any] = msgspec.field(default_factory=dict)
-    revision: int = 1
+    seq: int = 0
     round: int = 1
     questions: dict[str, Any] = msgspec.field(default_factory=dict)
     responses: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -27,11 +27,11 @@ class DynamoRuns:
         self._reads = store.reads
         self._table = store.reads.tables.state
 
-    async def create(self, run: Run) -> None:
-        async def rule(plan: WritePlan, _: Skills) -> None:
-            run_rules.put(plan, run)
+    async def create(self, run: Run) -> Run:
+        async def rule(plan: WritePlan, _: Skills) -> Run:
+            return run_rules.put(plan, run)
 
-        await self._store.commit(Write(frozenset({run_rules.owner_of(run)}), frozenset(), rule))
+        return await self._store.commit(Write(frozenset({run_rules.owner_of(run)}), frozenset(), rule))
 
     async def run(self, run_id: str) -> Run:
         for _ in range(_READS_MAX):

@@ -1,4 +1,4 @@
-"""What is stored and nobody needs any more: old versions, invocations, blobs, package folders.
+"""What is stored and nobody needs any more: old versions, invocations, runs, blobs, package folders.
 
 Every hour the replica with the lease removes what the settings let go. Each step is whole in
 itself and finds its work anew, so one that fails, or ends with its replica, is done next time.
@@ -14,7 +14,7 @@ import structlog
 from services import metrics
 from services.clock import rfc3339
 from services.execution.packages import PackageFolders
-from services.ports import BlobStore, MetadataStore
+from services.ports import BlobStore, MetadataStore, RunStore
 from services.skills.view import CatalogView
 
 LOOK_S = 3600.0
@@ -40,6 +40,7 @@ class StorageRetention:
     def __init__(
         self,
         store: MetadataStore,
+        runs: RunStore,
         blobs: BlobStore,
         view: CatalogView,
         packages: PackageFolders,
@@ -50,6 +51,7 @@ class StorageRetention:
         look_s: float = LOOK_S,
     ) -> None:
         self._store = store
+        self._runs = runs
         self._blobs = blobs
         self._view = view
         self._packages = packages
@@ -90,6 +92,7 @@ class StorageRetention:
             # Versions first: it is they who name the blobs.
             await self._step("versions", self._prune_versions)
             await self._step("invocations", self._expire_invocations)
+            await self._step("runs", self._expire_runs)
             await self._step("blobs", self._sweep)
 
     async def _prune_versions(self) -> None:
@@ -111,6 +114,16 @@ class StorageRetention:
         if removed:
             metrics.invocations_expired.inc(removed)
             log.info("old invocations removed", invocations=removed)
+
+    async def _expire_runs(self) -> None:
+        before = rfc3339(self._now())
+        removed = count = await self._runs.expire_runs(before, BATCH)
+        while count == BATCH:
+            count = await self._runs.expire_runs(before, BATCH)
+            removed += count
+        if removed:
+            metrics.runs_expired.inc(removed)
+            log.info("expired runs removed", runs=removed)
 
     async def _sweep(self) -> None:
         swept = await self._blobs.sweep(self._store.blobs_in_use, self._kept.unused_h * 3600)

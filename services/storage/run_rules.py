@@ -18,22 +18,22 @@ def changed(plan: WritePlan, before: Run, rule: Rule) -> Run:
     after = rule(before)
     if after is None:
         return before
-    after = msgspec.structs.replace(after, revision=before.revision + 1, changed_at=utc_now())
-    put(plan, after)
-    return after
+    return put(plan, msgspec.structs.replace(after, changed_at=utc_now()))
 
 
-def put(plan: WritePlan, run: Run) -> None:
-    """Private, because a run's id is for its principal alone."""
+def put(plan: WritePlan, run: Run) -> Run:
+    """Private, because a run's id is for its principal alone. One dep for all: nothing of a run is cached."""
+    run = msgspec.structs.replace(run, seq=plan.next_seq)
     plan.runs[run.id] = row_of(run)
     plan.append(
         topic=TOPIC,
         kind=f"run.{run.status}",
-        dep=f"run:{run.id}",
+        dep="runs",
         owner=owner_of(run),
         visibility="private",
         data={"id": run.id, "status": run.status},
     )
+    return run
 
 
 def row_of(run: Run) -> Row:

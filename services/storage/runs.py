@@ -18,13 +18,12 @@ class SqlRuns:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def create(self, run: Run) -> None:
-        async def planned(connection: AsyncConnection) -> tuple[WritePlan, None]:
+    async def create(self, run: Run) -> Run:
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Run]:
             plan = await open_plan(connection, self._store.epoch, {run_rules.owner_of(run)})
-            run_rules.put(plan, run)
-            return plan, None
+            return plan, run_rules.put(plan, run)
 
-        await self._store.commit(planned)
+        return await self._store.commit(planned)
 
     async def run(self, run_id: str) -> Run:
         async with self._store.reading() as connection:

@@ -20,15 +20,16 @@ POLL_S = 0.03
 
 @contextmanager
 def pack_served() -> Iterator[Service]:
-    """The packages of `skills/` from a watched folder as owner `test`, those of `published/` uploaded as `json`."""
+    """The packages of `skills/` from a watched folder as owner `test`, those of `published/` uploaded, by owner."""
     with tempfile.TemporaryDirectory() as folder:
         skills = Path(folder) / "skills"
         shutil.copytree(HERE / "skills", skills)
+        owners = json.dumps(["test", *(owner.name for owner in (HERE / "published").iterdir())])
         with running(
-            skills, Path(folder) / "data", owner="test", scripts_allowed_owners='["test", "json"]', workers_max="8"
+            skills, Path(folder) / "data", owner="test", scripts_allowed_owners=owners, workers_max="8"
         ) as service:
             wait_for_skills(service, len(list(skills.iterdir())))
-            for package in (HERE / "published").iterdir():
+            for package in (HERE / "published").glob("*/*"):
                 _publish(service, package)
             with _changing(service, skills / "simple" / "tools.json"):
                 yield service
@@ -40,7 +41,9 @@ def _publish(service: Service, package: Path) -> None:
         for path in package.rglob("*"):
             archive.write(path, path.relative_to(package))
     answer = httpx2.post(
-        f"{service.url}/api/v1/skills", files={"file": ("skill.zip", buffer.getvalue())}, data={"owner": "json"}
+        f"{service.url}/api/v1/skills",
+        files={"file": ("skill.zip", buffer.getvalue())},
+        data={"owner": package.parent.name},
     )
     assert answer.status_code == 201, answer.text
 

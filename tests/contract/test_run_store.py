@@ -52,8 +52,9 @@ def becoming(status: RunStatus) -> Callable[[Run], Run]:
 
 
 async def test_a_run_is_read_as_it_was_made_on_every_replica(store: RunStore, pair: tuple[AnyStore, AnyStore]) -> None:
-    await store.create(a_run())
-    assert await runs_of(pair[1]).run("run-01") == a_run()
+    made = await store.create(a_run())
+    assert made == msgspec.structs.replace(a_run(), seq=1)
+    assert await runs_of(pair[1]).run("run-01") == made
     with pytest.raises(NotFound):
         await store.run("run-02")
     with pytest.raises(NotFound):
@@ -68,14 +69,14 @@ async def test_every_change_is_a_row_of_the_log_that_names_the_run_and_nothing_e
         "run-01", lambda run: msgspec.structs.replace(run, status="failed", error=RunError("code", "message", {"a": 1}))
     )
     assert failed == await store.run("run-01")
-    assert (failed.revision, failed.error) == (2, RunError("code", "message", {"a": 1}))
+    assert (failed.seq, failed.error) == (2, RunError("code", "message", {"a": 1}))
     assert failed.changed_at > a_run().changed_at
     assert await store.change("run-01", lambda _: None) == failed
 
     changes = await pair[1].tail(0, 10)
     assert [(change.topic, change.kind, change.dep) for change in changes] == [
-        ("runs", "run.working", "run:run-01"),
-        ("runs", "run.failed", "run:run-01"),
+        ("runs", "run.working", "runs"),
+        ("runs", "run.failed", "runs"),
     ]
     assert {(change.owner, change.visibility) for change in changes} == {("main", "private")}
     assert msgspec.json.decode(changes[1].data) == {"id": "run-01", "status": "failed"}
@@ -92,7 +93,7 @@ async def test_of_changes_at_once_each_is_made_of_what_the_one_before_has_left(
 
     await asyncio.gather(*(runs_of(pair[n % 2]).change("run-01", one_more) for n in range(10)))
     changed = await store.run("run-01")
-    assert (changed.round, changed.revision) == (11, 11)
+    assert (changed.round, changed.seq) == (11, 11)
 
 
 async def test_a_large_result_comes_back_whole(store: RunStore) -> None:
