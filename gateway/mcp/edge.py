@@ -17,6 +17,8 @@ from gateway.failures import rpc_error, status_of
 from gateway.mcp.answers import Answers, Key
 from gateway.mcp.context import MODERN
 from gateway.mcp.streams import Filter, ListenStreams
+from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
+from gateway.mcp.tasks import own_tasks, task_heads
 from gateway.mcp.tools import QUICK_TOOLS, call_meta
 from gateway.operations.table import Context
 from gateway.principal import Principal
@@ -70,7 +72,12 @@ class _Answered(msgspec.Struct):
     result: Raw
 
 
+class _Capabilities(msgspec.Struct):
+    extensions: dict[str, Raw] = msgspec.field(default_factory=dict)
+
+
 _decode = msgspec.json.Decoder(_Request).decode
+_decode_capabilities = msgspec.json.Decoder(_Capabilities).decode
 _decode_answered = msgspec.json.Decoder(_Answered).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -146,13 +153,20 @@ class McpEdge:
     async def _listen(self, ask: Ask, wanted: Filter, principal: Principal, receive: Receive, send: Send) -> None:
         try:
             self._streams.admit(wanted, principal)
+            runs = self._replica.runs
+            own = await own_tasks(runs, wanted.task_ids, principal)
         except ServiceError as error:
             told = rpc_error(error)
             problem = {"code": told.code, "message": told.message, "data": told.data}
             await _send(send, b'{"jsonrpc":"2.0","error":' + _encode(problem), ask.id, status_of(error))
             return
         _BY_EDGE.inc()
-        await self._streams.serve(ask.id, wanted, principal, receive, send)
+        wanted = msgspec.structs.replace(wanted, task_ids=own)
+
+        async def task_states() -> list[bytes]:
+            return [*(await task_heads(runs, own)).values()]
+
+        await self._streams.serve(ask.id, wanted, principal, receive, send, task_states)
 
     async def _call(self, ask: Ask, principal: Principal, send: Send) -> None:
         context = Context(self._replica, principal, principal.caller("mcp"))
@@ -259,7 +273,16 @@ def _parse(body: bytes, routing: dict[bytes, bytes]) -> Ask | None:
     wanted = params.notifications or None
     if (method == LISTEN) != (wanted is not None):
         return None
+    if wanted is not None and wanted.task_ids and not _declares_tasks(params.meta.capabilities):
+        return None
     return Ask(_encode(request.id), method, argument, params.arguments or {}, wanted)
+
+
+def _declares_tasks(capabilities: Raw) -> bool:
+    try:
+        return TASKS_EXTENSION in _decode_capabilities(capabilities).extensions
+    except msgspec.DecodeError:
+        return False
 
 
 def _is_object(raw: Raw) -> bool:

@@ -49,6 +49,7 @@ class SkillServer(Server[Any]):
             replica.store, limit=replica.settings.tools_list_limit, changed=partial(_relist, replica, push)
         )
         tasks = TaskHandlers(replica.runs, push.legacy)
+        push.read_tasks_of(replica.runs)
         tools = ToolHandlers(replica, push.legacy, self.ranking, tasks)
         # The handlers answer plain dicts, which the SDK takes, though its types say models only.
         handlers: dict[str, Any] = {

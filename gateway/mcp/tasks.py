@@ -4,6 +4,8 @@ A task is a run (`services/runs`). Which tools may become one, their packages de
 over within `GRACE_S`, questions included, is answered as any other call.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +26,8 @@ from gateway.mcp.dialogue import (
     told,
 )
 from gateway.mcp.legacy import LegacySessions
+from gateway.mcp.streams import task_head
+from gateway.principal import Principal
 from services.caller import Caller
 from services.execution.dialogue import Dialogue
 from services.failures import NotFound, ServiceError
@@ -126,6 +130,31 @@ def _check_name(context: RequestContext, task_id: str) -> None:
     if context.request is not None and decode_header_value(context.request.headers.get("mcp-name")) != task_id:
         message = "mcp-name header does not match the request body's 'taskId' parameter"
         raise MCPError(types.HEADER_MISMATCH, message)
+
+
+def check_listens(context: RequestContext) -> None:
+    """A client that asks to be told of tasks has to know them. Raises `MCPError`."""
+    asked = (context.params or {}).get("notifications", {})
+    if asked.get("taskIds") and not is_declared(context):
+        raise not_declared()
+
+
+async def own_tasks(runs: Runs, task_ids: Iterable[str], principal: Principal) -> list[str]:
+    """Those of the tasks that are this principal's."""
+    own = []
+    for task_id in task_ids:
+        with suppress(NotFound):
+            own.append((await runs.get(task_id, principal.id)).id)
+    return own
+
+
+async def task_heads(runs: Runs, task_ids: Iterable[str]) -> dict[str, bytes]:
+    """Notices of how these tasks are now; of those that are gone there is none."""
+    heads = {}
+    for task_id in task_ids:
+        with suppress(NotFound):
+            heads[task_id] = task_head(detailed(await runs.state(task_id)))
+    return heads
 
 
 def detailed(run: Run) -> dict[str, Any]:

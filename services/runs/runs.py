@@ -161,6 +161,10 @@ class Runs:
             raise NotFound("there is no such run", run=run_id)
         return run
 
+    async def state(self, run_id: str) -> Run:
+        """Whoever's it is: for those who were shown to be allowed to see it. Raises `NotFound`."""
+        return await self._store.run(run_id)
+
     async def list(self, query: RunQuery) -> list[Run]:
         return await self._store.runs(query)
 

@@ -5,13 +5,14 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.changes.log import ChangeFeed
 from services.models import Skill, Version
+from services.ports import ChangeSink
 from services.skills.catalog import Catalog, served_file
 from services.skills.scan import FolderScan
 from services.skills.tools import ToolView
@@ -128,8 +129,10 @@ class Shelf(NamedTuple):
 
 
 @asynccontextmanager
-async def open_shelf(data: Path, store: SqlStore | None = None) -> AsyncIterator[Shelf]:
-    """A replica's catalog; two on one `data` folder share the database."""
+async def open_shelf(
+    data: Path, store: SqlStore | None = None, join: Callable[[Shelf], Sequence[ChangeSink]] = lambda _: ()
+) -> AsyncIterator[Shelf]:
+    """A replica's catalog; two on one `data` folder share the database. What `join` makes follows its feed."""
     async with AsyncExitStack() as stack:
         opened = store or await SqlStore.open(f"sqlite:///{data / 'skillwire.db'}")
         stack.push_async_callback(opened.close)
@@ -141,6 +144,9 @@ async def open_shelf(data: Path, store: SqlStore | None = None) -> AsyncIterator
         tools = ToolView(view)
         for follower in (view, tools):
             feed.follow(follower)
+        shelf = Shelf(opened, blobs, feed, view, tools, Catalog(opened, blobs, view, feed))
+        for follower in join(shelf):
+            feed.follow(follower)
         feed.start()
         stack.push_async_callback(feed.close)
-        yield Shelf(opened, blobs, feed, view, tools, Catalog(opened, blobs, view, feed))
+        yield shelf
