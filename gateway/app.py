@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -12,6 +12,7 @@ from gateway.edge import Edge
 from gateway.failures import http_answer, problem
 from gateway.lane import HotLane
 from gateway.mcp.edge import McpEdge
+from gateway.mcp.forwarding import SessionForwarding
 from gateway.mcp.streams import ListenStreams
 from gateway.operations import OPERATIONS
 from gateway.operations.table import invalid
@@ -34,6 +35,7 @@ _BODY_SLACK_BYTES = 1024 * 1024
 def create_app(
     replica: Replica,
     mcp: StreamableHTTPSessionManager,
+    forwarding: SessionForwarding,
     streams: ListenStreams,
     authenticator: Authenticator,
     draining: Draining,
@@ -54,7 +56,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http_exception)
     settings = replica.settings
     return Edge(
-        McpEdge(app, StreamableHTTPASGIApp(mcp), replica, streams, mcp.app.server_info_stamp),
+        McpEdge(app, forwarding, replica, streams, mcp.app.server_info_stamp),
         HotLane(replica, OPERATIONS),
         authenticator,
         OriginPolicy(settings),

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import cachetools
 
+from gateway.peers import SCHEME, Peers
 from gateway.principal import ALL_SCOPES, LOCAL, Principal
 from notifier.events import Viewer
 from services.clock import monotonic_s
@@ -36,6 +37,8 @@ class Authenticator:
                 f"listening on {settings.host} needs a key: set SKILLWIRE_ADMIN_KEY to at least 32 characters, "
                 "e.g. from `openssl rand -hex 24`"
             )
+        # Who else may say who is asking: the other replicas, once the database is open.
+        self.peers: Peers | None = None
         self._key_hash = _hash(settings.admin_key) if settings.admin_key else None
         self._tickets: cachetools.TTLCache[bytes, Principal] = cachetools.TTLCache(
             _TICKETS_MAX, TICKET_S, timer=monotonic_s
@@ -47,7 +50,10 @@ class Authenticator:
         return self._key_hash is None
 
     def from_header(self, authorization: str) -> Principal | None:
-        """None for a missing or wrong key."""
+        """None for a missing or wrong key, and for a claim that no replica of ours made for this one."""
+        if self.peers is not None and authorization[: len(SCHEME) + 1].lower() == f"{SCHEME} ":
+            claim = self.peers.read(authorization)
+            return claim.principal if claim else None
         if self._key_hash is None:
             return LOCAL
         kind, _, key = authorization.partition(" ")

@@ -52,6 +52,8 @@ mcp_listen_streams = _gauge("mcp_listen_streams", "Open subscriptions/listen str
 mcp_listen_ended = _counter("mcp_listen_ended_total", "Listen streams ended by this side, by reason.", "reason")
 mcp_answers = _counter("mcp_answers_total", "Requests to /mcp, by who answered them.", "by")
 
+mcp_forwarded = _counter("mcp_forwarded_total", "Requests handed on to their session's replica, by outcome.", "outcome")
+
 cache_reads = _counter("cache_reads_total", "Cached reads, by the tier that answered.", "tier")
 cache_refused = _counter("cache_refused_total", "Cached records refused because a change is newer.", "tier")
 cache_l2_unsealed = _counter(

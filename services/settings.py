@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     dynamodb_endpoint_url: str = ""
     milvus_uri: str = ""
     admin_key: str = Field(default="", repr=False)
+    advertise_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+)?$")
     allowed_hosts: tuple[str, ...] = ()
     watch: Literal["auto", "poll", "off"] = "auto"
     scripts_allowed_owners: tuple[str, ...] = ()

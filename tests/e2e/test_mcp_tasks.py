@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ async def listening(client: httpx2.AsyncClient, *task_ids: str) -> AsyncIterator
     composed = mcp_wire.composed("subscriptions/listen", wanted, capabilities=KNOWS)
     async with client.stream("POST", **composed) as answer:
 
-        async def messages() -> AsyncIterator[dict[str, Any]]:
+        async def messages() -> AsyncGenerator[dict[str, Any], None]:
             async for line in answer.aiter_lines():
                 if line.startswith("data: "):
                     yield json.loads(line[len("data: ") :])

@@ -57,7 +57,7 @@ _PACKAGE = {
         tool("ask", command=["python", "run.py:ask"], task="optional", interactive=True),
     ),
 }
-CLIENT = {"elicitation": {}}
+CLIENT: dict[str, Any] = {"elicitation": {}}
 YES = {"action": "accept"}
 
 

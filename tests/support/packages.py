@@ -142,10 +142,9 @@ async def open_shelf(
         feed = ChangeFeed(opened, snapshot.position, interval_s=0.05)
         view = CatalogView(snapshot)
         tools = ToolView(view)
-        for follower in (view, tools):
-            feed.follow(follower)
         shelf = Shelf(opened, blobs, feed, view, tools, Catalog(opened, blobs, view, feed))
-        for follower in join(shelf):
+        followers: tuple[ChangeSink, ...] = (view, tools, *join(shelf))
+        for follower in followers:
             feed.follow(follower)
         feed.start()
         stack.push_async_callback(feed.close)
