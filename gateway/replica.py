@@ -25,6 +25,7 @@ from services.search.search import SkillSearch
 from services.settings import Settings
 from services.skills.catalog import Catalog
 from services.skills.compiled import CompiledLists
+from services.skills.ranking import ToolRanking
 from services.skills.tools import ToolView
 from services.skills.uploads import Uploads
 from services.skills.view import CatalogView
@@ -52,6 +53,7 @@ class Replica:
     view: CatalogView
     tools: ToolView
     tool_lists: CompiledLists
+    ranking: ToolRanking
     catalog: Catalog
     uploads: Uploads
     cache: TieredCache

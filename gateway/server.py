@@ -131,8 +131,6 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         stack.push_async_callback(push.close)
         stack.push_async_callback(Telemetry(replica).close)
         mcp = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
-        mcp.ranking.start()
-        stack.push_async_callback(mcp.ranking.close)
         manager = session_manager(mcp, body_bytes_max=settings.upload_bytes_max)
         await stack.enter_async_context(manager.run())
         forwarding = SessionForwarding(StreamableHTTPASGIApp(manager), replica.presence, peers)

@@ -26,8 +26,6 @@ async def serve_stdio(settings: Settings) -> None:
         push.start()
         stack.push_async_callback(push.close)
         server = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
-        server.ranking.start()
-        stack.push_async_callback(server.ranking.close)
         reader, writer = await stack.enter_async_context(stdio_server())
         log.info("speaking MCP on stdio", skills=len(replica.view))
         await server.run(reader, writer, server.create_initialization_options())

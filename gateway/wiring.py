@@ -52,6 +52,7 @@ from services.search.search import SkillSearch
 from services.settings import Settings
 from services.skills.catalog import Catalog
 from services.skills.compiled import CompiledLists
+from services.skills.ranking import ToolRanking
 from services.skills.scan import FolderScan
 from services.skills.tools import ToolView
 from services.skills.uploads import Uploads
@@ -107,6 +108,8 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
         )
         view = CatalogView(snapshot)
         tools, tool_lists = ToolView(view), CompiledLists()
+        ranking = ToolRanking(store, feed, replica=replica_id, limit=settings.tools_list_limit)
+        await ranking.load()
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
         memory, cache = _open_cache(settings, stack, feed, horizon, second, Codec(await store.secret("cache")))
         search, embedder = await _open_search(settings, stack, store, notices)
@@ -116,25 +119,30 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
         similar = SimilarPatterns(store, embedder)
         firewall = ErrorFirewall(storage.incidents, similar, view.find, _announcer(notifier))
         _closing(stack, "error firewall", firewall.close)
-        followers: tuple[ChangeSink, ...] = (view, tools, tool_lists, horizon, search, firewall, *sinks, notifier)
+        followers: tuple[ChangeSink, ...] = (
+            view,
+            tools,
+            ranking,
+            tool_lists,
+            horizon,
+            search,
+            firewall,
+            *sinks,
+            notifier,
+        )
         for follower in followers:
             feed.follow(follower)
         _open_copies(storage, replica_id, stack, feed)
         await search.start(snapshot.skills, snapshot.position.seq)
         await firewall.start()
 
-        invocations = InvocationLog(store)
-        invocations.start()
-        _closing(stack, "invocations", invocations.close)
-        pool = WorkerPool(sandbox, workers_max=settings.workers_max, queue_max=settings.call_queue_max)
-        _closing(stack, "workers", pool.close)
-        packages = PackageFolders(settings.data_dir / "packages", blobs)
-        runner = Runner(pool, packages)
-        calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
+        parts = _open_calls(settings, stack, storage, sandbox, tools, firewall)
         catalog = Catalog(store, blobs, view, feed)
         presence = await _open_presence(store, replica_id, address, stack)
         keep_s = settings.run_keep_h * 3600
-        runs = Runs(storage.runs, calls, catalog, feed, asks, presence.is_alive, replica=replica_id, keep_s=keep_s)
+        runs = Runs(
+            storage.runs, parts.calls, catalog, feed, asks, presence.is_alive, replica=replica_id, keep_s=keep_s
+        )
         feed.follow(runs)
 
         _open_hints(settings, redis_url, stack, storage, feed)
@@ -146,8 +154,9 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
         cache.warm_up(store)
         _closing(stack, "change feed", feed.close)
         _closing(stack, "runs", runs.start().close)
+        _closing(stack, "tool ranking", ranking.start().close)
         stored = StorageRetention(
-            store, storage.runs, blobs, view, packages, _kept(settings), replica=replica_id, now=utc_time
+            store, storage.runs, blobs, view, parts.packages, _kept(settings), replica=replica_id, now=utc_time
         )
         _closing(stack, "storage retention", stored.start().close)
         watcher = _open_watcher(settings, stack, store, catalog, replica_id, notices)
@@ -166,6 +175,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
             view=view,
             tools=tools,
             tool_lists=tool_lists,
+            ranking=ranking,
             catalog=catalog,
             uploads=Uploads(blobs, settings.upload_bytes_max),
             cache=cache,
@@ -173,9 +183,9 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
             second=second,
             search=search,
             sandbox=sandbox,
-            pool=pool,
-            calls=calls,
-            invocations=invocations,
+            pool=parts.pool,
+            calls=parts.calls,
+            invocations=parts.invocations,
             runs=runs,
             presence=presence,
             firewall=firewall,
@@ -183,6 +193,34 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
             watcher=watcher,
             notices=notices,
         )
+
+
+class _Calls(NamedTuple):
+    """What calls tools, and logs that it did."""
+
+    invocations: InvocationLog
+    pool: WorkerPool
+    packages: PackageFolders
+    calls: ToolCalls
+
+
+def _open_calls(
+    settings: Settings,
+    stack: AsyncExitStack,
+    storage: "Storage",
+    sandbox: Sandbox,
+    tools: ToolView,
+    firewall: ErrorFirewall,
+) -> _Calls:
+    invocations = InvocationLog(storage.store)
+    invocations.start()
+    _closing(stack, "invocations", invocations.close)
+    pool = WorkerPool(sandbox, workers_max=settings.workers_max, queue_max=settings.call_queue_max)
+    _closing(stack, "workers", pool.close)
+    packages = PackageFolders(settings.data_dir / "packages", storage.blobs)
+    allowed = frozenset(settings.scripts_allowed_owners)
+    calls = ToolCalls(tools, Runner(pool, packages), invocations, firewall, allowed)
+    return _Calls(invocations, pool, packages, calls)
 
 
 def _tell_limits(settings: Settings, sandbox: Sandbox, notices: list[str]) -> None:

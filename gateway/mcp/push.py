@@ -20,6 +20,7 @@ from services import metrics
 from services.models import Change, Skill
 from services.ports import CatalogSnapshot
 from services.runs.runs import Runs
+from services.skills.ranking import KIND as RANKED
 
 # At most one notice of a kind in this time; the first of a burst goes out at once.
 QUIET_S = 0.1
@@ -82,6 +83,8 @@ class McpPush:
         for change in changes:
             if change.topic == "runs":
                 self._due_tasks |= watched & {msgspec.json.decode(change.data)["id"]}
+            elif change.kind == RANKED:
+                due.tools.add(EVERYONE)  # others are listed now, though none has changed
             elif change.topic == "tools":
                 due.tools.add(Reach(change.owner, change.visibility))
             elif change.topic == "skills" and change.skill is not None:
@@ -98,11 +101,6 @@ class McpPush:
         for skill in snapshot.skills:
             self._due.updated.update(dict.fromkeys(_uris_of(skill), Reach.of(skill)))
             self._prompts_changed(skill)
-        self._news.set()
-
-    def tools_changed(self) -> None:
-        """Others of the tools are listed now, though none has changed."""
-        self._due.tools.add(EVERYONE)
         self._news.set()
 
     def _prompts_changed(self, skill: Skill) -> bool:

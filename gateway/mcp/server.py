@@ -1,6 +1,5 @@
 """The MCP server: the SDK's low-level `Server` over our catalog, both protocol eras on one endpoint."""
 
-from functools import partial
 from typing import Any
 
 import mcp_types as types
@@ -17,7 +16,6 @@ from gateway.mcp.events import RecentEvents
 from gateway.mcp.legacy import is_supported
 from gateway.mcp.prompts import PromptHandlers
 from gateway.mcp.push import McpPush
-from gateway.mcp.ranking import ToolRanking
 from gateway.mcp.skills import DirectoryParams, SkillResources, UriParams
 from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 from gateway.mcp.tasks import TaskHandlers, TaskParams, UpdateParams
@@ -45,12 +43,9 @@ class SkillServer(Server[Any]):
         resources = SkillResources(replica)
         declared = DeclaredResources(replica, resources, push.legacy)
         prompts = PromptHandlers(replica, push.legacy)
-        self.ranking = ToolRanking(
-            replica.store, limit=replica.settings.tools_list_limit, changed=partial(_relist, replica, push)
-        )
         tasks = TaskHandlers(replica.runs, push.legacy)
         push.read_tasks_of(replica.runs)
-        tools = ToolHandlers(replica, push.legacy, self.ranking, tasks)
+        tools = ToolHandlers(replica, push.legacy, tasks)
         # The handlers answer plain dicts, which the SDK takes, though its types say models only.
         handlers: dict[str, Any] = {
             "on_list_tools": tools.list_tools,
@@ -114,11 +109,6 @@ class SkillServer(Server[Any]):
 
     async def _remember_session(self, context: RequestContext, _: types.NotificationParams) -> None:
         self._push.legacy.add(context.session, principal_of(context).viewer)
-
-
-def _relist(replica: Replica, push: McpPush) -> None:
-    replica.tool_lists.clear()
-    push.tools_changed()
 
 
 class SessionManager(StreamableHTTPSessionManager):

@@ -14,7 +14,6 @@ from gateway.mcp import results, tasks, uris
 from gateway.mcp.context import RequestContext, answering, cacheable, caller_of, level_of, principal_of
 from gateway.mcp.dialogue import Questions, converse
 from gateway.mcp.legacy import LegacySessions
-from gateway.mcp.ranking import ToolRanking
 from gateway.mcp.skills import DIGEST_META, VERSION_META
 from gateway.mcp.tasks import TaskHandlers
 from gateway.operations import cache, incidents, search, skills
@@ -128,12 +127,9 @@ _META_LISTED = [
 class ToolHandlers:
     """Handlers of `tools/*` over one replica."""
 
-    def __init__(
-        self, replica: Replica, sessions: LegacySessions, ranking: ToolRanking, task_handlers: TaskHandlers
-    ) -> None:
+    def __init__(self, replica: Replica, sessions: LegacySessions, task_handlers: TaskHandlers) -> None:
         self._replica = replica
         self._tasks = task_handlers
-        self._ranking = ranking
         self._sessions = sessions
 
     async def list_tools(
@@ -147,9 +143,11 @@ class ToolHandlers:
             await self._replica.current(level_of(context))
         viewer, tools = principal.viewer, self._replica.tools
         listed = self._replica.tool_lists.get(
-            ("mcp", viewer), lambda: [_listed(tool) for tool in self._ranking.listed(tools.listed(viewer.sees))]
+            ("mcp", viewer), lambda: [_listed(tool) for tool in self._replica.ranking.listed(tools.listed(viewer.sees))]
         )
-        return cacheable(context, {"tools": [*_META_LISTED, *listed]}, revision=self._replica.view.revision)
+        # A new ranking changes no skill, and yet what is listed.
+        revision = max(self._replica.view.revision, tools.revision)
+        return cacheable(context, {"tools": [*_META_LISTED, *listed]}, revision=revision)
 
     def input_schema(self, name: str) -> dict[str, Any] | None:
         """For the SDK, which would otherwise list every tool to find this one's schema on each call."""

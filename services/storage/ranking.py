@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from services.skills.ranking import KIND
 from services.storage.plan import WritePlan
 
 NAME = "tool ranking"
-KIND = "tools.ranked"
 # Of no owner and private: it names tools that not everybody sees.
 OWNER = ""
 
