@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from services.storage.readable_s3 import ReadableCopies
 
 T = TypeVar("T", bound="SqlStore | DynamoStore")
+Sinks = tuple[ChangeSink, ...]
 CLOSE_TIMEOUT_S = 5.0
 # What the clients of a replica that this one replaces may have missed: minutes of a busy log, milliseconds to read.
 _REMEMBERED_ROWS = 1024
@@ -119,17 +120,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
         similar = SimilarPatterns(store, embedder)
         firewall = ErrorFirewall(storage.incidents, similar, view.find, _announcer(notifier))
         _closing(stack, "error firewall", firewall.close)
-        followers: tuple[ChangeSink, ...] = (
-            view,
-            tools,
-            ranking,
-            tool_lists,
-            horizon,
-            search,
-            firewall,
-            *sinks,
-            notifier,
-        )
+        followers: Sinks = (view, tools, ranking, tool_lists, horizon, search, firewall, *sinks, notifier)
         for follower in followers:
             feed.follow(follower)
         _open_copies(storage, replica_id, stack, feed)

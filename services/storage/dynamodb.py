@@ -279,12 +279,7 @@ class DynamoStore:
                 raise
 
     async def lease_holder(self, name: str) -> str | None:
-        key = to_item({"pk": "leases", "sk": name})
-        looked = await self.reads.dynamodb.call(
-            "get_item", TableName=self.reads.tables.state, Key=key, ConsistentRead=True
-        )
-        row = to_row(looked.get("Item", {}))
-        return str(row["holder"]) if row and row["until"] >= server_time_s(looked) else None
+        return await _lease_holder(self.reads, name)
 
     async def record(self, invocations: Sequence[Invocation]) -> None:
         await self._invocations.record(invocations)
@@ -328,11 +323,22 @@ class DynamoStore:
         return ranking.read(None if found is None else found["body"])
 
     async def rank_tools(self, names: Sequence[str]) -> int:
-        async def rule(plan: WritePlan, _: Skills) -> int:
-            return ranking.put(plan, names)
-
-        return await self.commit(Write(frozenset({ranking.OWNER}), frozenset(), rule))
+        return await self.commit(_ranking_write(names))
 
 
 def _position(head: Head) -> Position:
     return Position(head.epoch, head.end.seq, change_id(head.epoch, *head.end))
+
+
+async def _lease_holder(reads: Reads, name: str) -> str | None:
+    key = to_item({"pk": "leases", "sk": name})
+    looked = await reads.dynamodb.call("get_item", TableName=reads.tables.state, Key=key, ConsistentRead=True)
+    row = to_row(looked.get("Item", {}))
+    return str(row["holder"]) if row and row["until"] >= server_time_s(looked) else None
+
+
+def _ranking_write(names: Sequence[str]) -> Write[int]:
+    async def rule(plan: WritePlan, _: Skills) -> int:
+        return ranking.put(plan, names)
+
+    return Write(frozenset({ranking.OWNER}), frozenset(), rule)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from services.skills.ranking import KIND
 from services.storage.plan import WritePlan
 
 NAME = "tool ranking"
@@ -16,7 +15,7 @@ def put(plan: WritePlan, names: Sequence[str]) -> int:
     """Answers the seq of the change."""
     plan.documents[NAME] = {"name": NAME, "body": msgspec.json.encode(list(names))}
     return plan.append(
-        topic="tools", kind=KIND, dep="tools", owner=OWNER, visibility="private", data={"tools": list(names)}
+        topic="tools", kind="tools.ranked", dep="tools", owner=OWNER, visibility="private", data={"tools": list(names)}
     )
 
 
