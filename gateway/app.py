@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -11,6 +11,7 @@ from gateway.edge import Edge
 from gateway.failures import http_answer, problem
 from gateway.lane import HotLane
 from gateway.mcp.edge import McpEdge
+from gateway.mcp.forwarding import SessionForwarding
 from gateway.mcp.streams import ListenStreams
 from gateway.operations import OPERATIONS
 from gateway.operations.table import invalid
@@ -33,6 +34,7 @@ _BODY_SLACK_BYTES = 1024 * 1024
 def create_app(
     replica: Replica,
     mcp: StreamableHTTPSessionManager,
+    forwarding: SessionForwarding,
     streams: ListenStreams,
     authenticator: Authenticator,
     draining: Draining,
@@ -52,7 +54,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _on_bad_values)
     app.add_exception_handler(HTTPException, _on_http_exception)
     settings = replica.settings
-    mcp_edge = McpEdge(app, StreamableHTTPASGIApp(mcp), replica, streams, mcp.app.server_info_stamp)
+    mcp_edge = McpEdge(app, forwarding, replica, streams, mcp.app.server_info_stamp)
     return Edge(
         mcp_edge,
         (HotLane(replica, OPERATIONS), mcp_edge),

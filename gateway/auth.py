@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import cachetools
 
+from gateway.peers import SCHEME, Peers
 from gateway.principal import ALL_SCOPES, LOCAL, Principal
 from notifier.events import Viewer
 from services.clock import monotonic_s
@@ -22,6 +23,7 @@ from services.settings import Settings
 TICKET_S = 30.0
 _TICKETS_MAX = 10_000
 _HEADERS_MAX = 1024
+_CLAIM = f"{SCHEME} ".encode()
 _ADMIN = Principal("admin", ALL_SCOPES, Viewer(owners=None))
 
 
@@ -38,9 +40,11 @@ class Authenticator:
                 f"listening on {settings.host} needs a key: set SKILLWIRE_ADMIN_KEY to at least 32 characters, "
                 "e.g. from `openssl rand -hex 24`"
             )
+        # Who else may say who is asking: the other replicas, once the database is open.
+        self.peers: Peers | None = None
         self._key_hash = _hash(settings.admin_key) if settings.admin_key else None
-        # A client sends one header, many times.
-        self.from_header = lru_cache(_HEADERS_MAX)(self._from_header)
+        # A client sends one header, many times. (A claim runs out, and is judged each time.)
+        self._of_key = lru_cache(_HEADERS_MAX)(self._judged)
         self._tickets: cachetools.TTLCache[bytes, Principal] = cachetools.TTLCache(
             _TICKETS_MAX, TICKET_S, timer=monotonic_s
         )
@@ -50,8 +54,14 @@ class Authenticator:
         """True when no key is asked for."""
         return self._key_hash is None
 
-    def _from_header(self, authorization: bytes) -> Principal | None:
-        """None for a missing or wrong key."""
+    def from_header(self, authorization: bytes) -> Principal | None:
+        """None for a missing or wrong key, and for a claim that no replica of ours made for this one."""
+        if self.peers is not None and authorization[: len(_CLAIM)].lower() == _CLAIM:
+            claim = self.peers.read(authorization.decode("latin-1"))
+            return claim.principal if claim else None
+        return self._of_key(authorization)
+
+    def _judged(self, authorization: bytes) -> Principal | None:
         if self._key_hash is None:
             return LOCAL
         kind, _, key = authorization.decode("latin-1").partition(" ")

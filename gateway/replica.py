@@ -19,10 +19,13 @@ from services.execution.sandbox import Sandbox
 from services.failures import NotFound
 from services.models import Skill
 from services.ports import MetadataStore
+from services.presence import Presence
+from services.runs.runs import Runs
 from services.search.search import SkillSearch
 from services.settings import Settings
 from services.skills.catalog import Catalog
 from services.skills.compiled import CompiledLists
+from services.skills.ranking import ToolRanking
 from services.skills.tools import ToolView
 from services.skills.uploads import Uploads
 from services.skills.view import CatalogView
@@ -50,6 +53,7 @@ class Replica:
     view: CatalogView
     tools: ToolView
     tool_lists: CompiledLists
+    ranking: ToolRanking
     catalog: Catalog
     uploads: Uploads
     cache: TieredCache
@@ -60,6 +64,8 @@ class Replica:
     pool: WorkerPool
     calls: ToolCalls
     invocations: InvocationLog
+    runs: Runs
+    presence: Presence
     firewall: ErrorFirewall
     notifier: UnifiedNotifier
     watcher: FolderWatcher | None

@@ -14,11 +14,16 @@ from contextlib import AsyncExitStack, contextmanager
 
 import structlog
 import uvicorn
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 
 from gateway.app import create_app
 from gateway.auth import Authenticator
+from gateway.mcp.dialogue import questions_of
+from gateway.mcp.forwarding import SessionForwarding
 from gateway.mcp.push import McpPush
 from gateway.mcp.server import STATE_SECRET, SkillServer, session_manager
+from gateway.peers import SECRET as PEERS_SECRET
+from gateway.peers import Peers
 from gateway.replica import Replica
 from gateway.routes.probes import Draining
 from gateway.telemetry import Telemetry
@@ -95,25 +100,46 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+async def _address(settings: Settings, listener: socket.socket) -> str:
+    """Where other replicas reach this one; empty when that cannot be known."""
+    if settings.advertise_url:
+        return settings.advertise_url
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(socket.gethostname(), port, type=socket.SOCK_STREAM)
+        except OSError:
+            log.warning("no other replica can reach this one: set SKILLWIRE_ADVERTISE_URL", host=socket.gethostname())
+            return ""
+        host = found[0][4][0]
+    return f"http://{_in_url(host)}:{port}"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Serves until a signal says otherwise; returns once everything is closed."""
     started_s = monotonic_s()
     authenticator = Authenticator(settings)
     push, draining = McpPush(), Draining()
     async with AsyncExitStack() as stack:
-        replica = await stack.enter_async_context(open_replica(settings, push))
+        address = await _address(settings, listener)
+        replica = await stack.enter_async_context(open_replica(settings, push, asks=questions_of, address=address))
+        peers = authenticator.peers = Peers(replica.id, await replica.store.secret(PEERS_SECRET))
         push.start()
         stack.push_async_callback(push.close)
         stack.push_async_callback(Telemetry(replica).close)
         mcp = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
-        mcp.ranking.start()
-        stack.push_async_callback(mcp.ranking.close)
         manager = session_manager(mcp, body_bytes_max=settings.upload_bytes_max)
         await stack.enter_async_context(manager.run())
+        forwarding = SessionForwarding(StreamableHTTPASGIApp(manager), replica.presence, peers)
+        stack.push_async_callback(forwarding.close)
         is_raw = await probe()
         if not is_raw:
             replica.notices.append("push goes through ASGI: this uvicorn does not hand connections over")
-        app = create_app(replica, manager, push.streams, authenticator, draining)
+        app = create_app(replica, manager, forwarding, push.streams, authenticator, draining)
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -134,7 +160,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         host, port = listener.getsockname()[:2]
         log.info(
             "skillwire is ready",
-            url=f"http://{f'[{host}]' if ':' in host else host}:{port}/",
+            url=f"http://{_in_url(host)}:{port}/",
             skills=len(replica.view),
             ready_in_s=round(monotonic_s() - started_s, 2),
         )

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import structlog
 from mcp.server.stdio import stdio_server
 
+from gateway.mcp.dialogue import questions_of
 from gateway.mcp.push import McpPush
 from gateway.mcp.server import STATE_SECRET, SkillServer
 from gateway.wiring import open_replica
@@ -21,12 +22,10 @@ async def serve_stdio(settings: Settings) -> None:
     """Speaks MCP on stdin and stdout until stdin ends."""
     push = McpPush()
     async with AsyncExitStack() as stack:
-        replica = await stack.enter_async_context(open_replica(settings, push))
+        replica = await stack.enter_async_context(open_replica(settings, push, asks=questions_of))
         push.start()
         stack.push_async_callback(push.close)
         server = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
-        server.ranking.start()
-        stack.push_async_callback(server.ranking.close)
         reader, writer = await stack.enter_async_context(stdio_server())
         log.info("speaking MCP on stdio", skills=len(replica.view))
         replica.begin()

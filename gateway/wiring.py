@@ -43,13 +43,16 @@ from services.execution.runner import Runner
 from services.execution.sandbox import Sandbox
 from services.failures import Unavailable
 from services.models import Skill
-from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, Swept, VectorIndex
+from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, RunStore, Swept, VectorIndex
+from services.presence import Presence
+from services.runs.runs import Asks, Runs
 from services.search.embed import UseEmbedder
 from services.search.memory_index import MemoryIndex
 from services.search.search import SkillSearch
 from services.settings import Settings
 from services.skills.catalog import Catalog
 from services.skills.compiled import CompiledLists
+from services.skills.ranking import ToolRanking
 from services.skills.scan import FolderScan
 from services.skills.stamps import Stamps
 from services.skills.tools import ToolView
@@ -62,6 +65,7 @@ from services.storage.incidents import SqlIncidents
 from services.storage.invocations import InvocationLog
 from services.storage.migrations import Migration
 from services.storage.retention import Kept, StorageRetention
+from services.storage.runs import SqlRuns
 from services.storage.sql import SqlStore
 
 if TYPE_CHECKING:
@@ -72,6 +76,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="SqlStore | DynamoStore")
 R = TypeVar("R")
+Sinks = tuple[ChangeSink, ...]
 CLOSE_TIMEOUT_S = 5.0
 # What the clients of a replica that this one replaces may have missed: minutes of a busy log, milliseconds to read.
 _REMEMBERED_ROWS = 1024
@@ -80,9 +85,9 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[Replica]:
+async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, address: str = "") -> AsyncIterator[Replica]:
     """A replica that follows the log and, from its `begin` on, watches its folder; `sinks` follow the log
-    after its own parts.
+    after its own parts. Others reach it at `address`, if they can; `asks` reads the questions in a tool's result.
 
     Raises `Unavailable` when the database cannot be used.
     """
@@ -107,6 +112,8 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         )
         view = CatalogView(snapshot)
         tools, tool_lists = ToolView(view), CompiledLists()
+        ranking = ToolRanking(store, feed, replica=replica_id, limit=settings.tools_list_limit)
+        await ranking.load()
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
         memory, cache = _open_cache(settings, stack, feed, horizon, second, Codec(await store.secret("cache")))
         search, embedder = await _open_search(settings, stack, store, notices)
@@ -118,21 +125,21 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         similar = SimilarPatterns(store, embedder)
         firewall = ErrorFirewall(storage.incidents, similar, view.find, _announcer(notifier))
         _closing(stack, "error firewall", firewall.close)
-        followers: tuple[ChangeSink, ...] = (view, tools, tool_lists, horizon, search, firewall, *sinks, notifier)
+        followers: Sinks = (view, tools, ranking, tool_lists, horizon, search, firewall, *sinks, notifier)
         for follower in followers:
             feed.follow(follower)
         _open_copies(storage, replica_id, stack, feed)
         search.load(snapshot.skills, snapshot.position.seq)
         await firewall.start()
 
-        invocations = InvocationLog(store)
-        invocations.start()
-        _closing(stack, "invocations", invocations.close)
-        pool = WorkerPool(sandbox, workers_max=settings.workers_max, queue_max=settings.call_queue_max)
-        _closing(stack, "workers", pool.close)
-        packages = PackageFolders(settings.data_dir / "packages", blobs)
-        runner = Runner(pool, packages)
-        calls = ToolCalls(tools, runner, invocations, firewall, frozenset(settings.scripts_allowed_owners))
+        parts = _open_calls(settings, stack, storage, sandbox, tools, firewall)
+        catalog = Catalog(store, blobs, view, feed)
+        presence = await _open_presence(store, replica_id, address, stack)
+        keep_s = settings.run_keep_h * 3600
+        runs = Runs(
+            storage.runs, parts.calls, catalog, feed, asks, presence.is_alive, replica=replica_id, keep_s=keep_s
+        )
+        feed.follow(runs)
 
         _open_hints(settings, redis_url, stack, storage, feed)
         _open_fleet(redis_url, stack, notifier)
@@ -143,17 +150,15 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
         feed.start()
         cache.warm_up(store)
         _closing(stack, "change feed", feed.close)
-        catalog = Catalog(store, blobs, view, feed)
-        stored = StorageRetention(store, blobs, view, packages, _kept(settings), replica=replica_id, now=utc_time)
+        _closing(stack, "runs", runs.start().close)
+        _closing(stack, "tool ranking", ranking.start().close)
+        stored = StorageRetention(
+            store, storage.runs, blobs, view, parts.packages, _kept(settings), replica=replica_id, now=utc_time
+        )
         _closing(stack, "storage retention", stored.start().close)
         watcher = _open_watcher(settings, stack, store, catalog, replica_id, notices)
         await probing
-        if not sandbox.available:
-            notices.append(f"tools cannot be called: {sandbox.reason}")
-        if settings.is_loopback and not settings.admin_key:
-            notices.append("no key is asked for: the service answers this machine only")
-        for notice in notices:
-            log.warning(notice)
+        _tell_limits(settings, sandbox, notices)
         yield Replica(
             id=replica_id,
             version=version("skillwire"),
@@ -165,6 +170,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             view=view,
             tools=tools,
             tool_lists=tool_lists,
+            ranking=ranking,
             catalog=catalog,
             uploads=Uploads(blobs, settings.upload_bytes_max),
             cache=cache,
@@ -172,14 +178,60 @@ async def open_replica(settings: Settings, *sinks: ChangeSink) -> AsyncIterator[
             second=second,
             search=search,
             sandbox=sandbox,
-            pool=pool,
-            calls=calls,
-            invocations=invocations,
+            pool=parts.pool,
+            calls=parts.calls,
+            invocations=parts.invocations,
+            runs=runs,
+            presence=presence,
             firewall=firewall,
             notifier=notifier,
             watcher=watcher,
             notices=notices,
         )
+
+
+class _Calls(NamedTuple):
+    """What calls tools, and logs that it did."""
+
+    invocations: InvocationLog
+    pool: WorkerPool
+    packages: PackageFolders
+    calls: ToolCalls
+
+
+def _open_calls(
+    settings: Settings,
+    stack: AsyncExitStack,
+    storage: "Storage",
+    sandbox: Sandbox,
+    tools: ToolView,
+    firewall: ErrorFirewall,
+) -> _Calls:
+    invocations = InvocationLog(storage.store)
+    invocations.start()
+    _closing(stack, "invocations", invocations.close)
+    pool = WorkerPool(sandbox, workers_max=settings.workers_max, queue_max=settings.call_queue_max)
+    _closing(stack, "workers", pool.close)
+    packages = PackageFolders(settings.data_dir / "packages", storage.blobs)
+    allowed = frozenset(settings.scripts_allowed_owners)
+    calls = ToolCalls(tools, Runner(pool, packages), invocations, firewall, allowed)
+    return _Calls(invocations, pool, packages, calls)
+
+
+def _tell_limits(settings: Settings, sandbox: Sandbox, notices: list[str]) -> None:
+    if not sandbox.available:
+        notices.append(f"tools cannot be called: {sandbox.reason}")
+    if settings.is_loopback and not settings.admin_key:
+        notices.append("no key is asked for: the service answers this machine only")
+    for notice in notices:
+        log.warning(notice)
+
+
+async def _open_presence(store: MetadataStore, replica_id: str, address: str, stack: AsyncExitStack) -> Presence:
+    presence = Presence(store, replica_id, address)
+    await presence.start()
+    _closing(stack, "presence", presence.close)
+    return presence
 
 
 def _kept(settings: Settings) -> Kept:
@@ -234,6 +286,7 @@ class Storage(NamedTuple):
 
     store: MetadataStore
     incidents: IncidentStore
+    runs: RunStore
     blobs: "LocalBlobs | TableBlobs | S3Blobs"
     copies: "Callable[[str], ReadableCopies] | None" = None
     """For a replica's id, what writes copies for people that nothing reads back."""
@@ -251,7 +304,7 @@ async def _open_local(settings: Settings, stack: AsyncExitStack) -> Storage:
     store = _kept_store(stack, await SqlStore.open(settings.resolved_database_url))
     blobs = TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
     _closing(stack, "blobs", blobs.close)
-    return Storage(store, SqlIncidents(store), blobs, notifies=store.database.shared)
+    return Storage(store, SqlIncidents(store), SqlRuns(store), blobs, notifies=store.database.shared)
 
 
 async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
@@ -259,6 +312,7 @@ async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
         from services.storage.blobs_s3 import S3Blobs  # noqa: PLC0415  # an extra
         from services.storage.dynamodb import DynamoStore  # noqa: PLC0415  # the same
         from services.storage.dynamodb_incidents import DynamoIncidents  # noqa: PLC0415  # the same
+        from services.storage.dynamodb_runs import DynamoRuns  # noqa: PLC0415  # the same
         from services.storage.readable_s3 import ReadableCopies  # noqa: PLC0415  # the same
     place = aws_place(settings)
     # Blobs first: nothing that the store does at its end needs them.
@@ -266,7 +320,7 @@ async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
     stack.push_async_callback(blobs.close)
     store = _kept_store(stack, await DynamoStore.open(place))
     copies = partial(ReadableCopies, blobs, store, place.skills_prefix)
-    return Storage(store, DynamoIncidents(store), blobs, copies)
+    return Storage(store, DynamoIncidents(store), DynamoRuns(store), blobs, copies)
 
 
 def _open_copies(storage: Storage, replica_id: str, stack: AsyncExitStack, feed: ChangeFeed) -> None:

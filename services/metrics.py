@@ -74,6 +74,7 @@ changes_removed = _counter("changes_removed_total", "Old rows removed from the c
 retention_failures = _counter("retention_failures_total", "Removals of what is old that failed and are tried again.")
 versions_pruned = _counter("versions_pruned_total", "Old versions of watched skills removed by this replica.")
 invocations_expired = _counter("invocations_expired_total", "Old invocations removed by this replica.")
+runs_expired = _counter("runs_expired_total", "Expired runs removed by this replica.")
 blobs_swept = _counter("blobs_swept_total", "Blobs removed by this replica because no version names them.")
 blob_bytes_swept = _counter("blob_bytes_swept_total", "Their bytes.")
 packages_pruned = _counter("packages_pruned_total", "Folders of versions removed because nothing ran there any more.")
@@ -89,6 +90,8 @@ notice_failures = _counter("notice_failures_total", "Notices that could not be s
 mcp_listen_streams = _gauge("mcp_listen_streams", "Open subscriptions/listen streams.")
 mcp_listen_ended = _counter("mcp_listen_ended_total", "Listen streams ended by this side, by reason.", "reason")
 mcp_answers = _counter("mcp_answers_total", "Requests to /mcp, by who answered them.", "by")
+
+mcp_forwarded = _counter("mcp_forwarded_total", "Requests handed on to their session's replica, by outcome.", "outcome")
 
 cache_reads = _counter("cache_reads_total", "Cached reads, by the tier that answered.", "tier")
 cache_refused = _counter("cache_refused_total", "Cached records refused because a change is newer.", "tier")
@@ -121,6 +124,9 @@ tool_ranking_failures = _counter("tool_ranking_failures_total", "Countings of th
 tool_notices_dropped = _counter(
     "tool_notices_dropped_total", "Progress and logs of tools their clients were slow to take."
 )
+runs = _counter("runs_total", "Calls that outlived their request: begun, and what became of them.", "status")
+run_failures = _counter("run_failures_total", "Unexpected trouble with runs, and outcomes that could not be written.")
+presence_failures = _counter("presence_failures_total", "Times other replicas could not be told that this one lives.")
 workers = _gauge("workers", "Live worker processes.")
 worker_starts = _counter("worker_starts_total", "Worker processes started.")
 worker_ends = _counter("worker_ends_total", "Worker processes ended, by reason.", "reason")

@@ -49,7 +49,9 @@ class ToolSpec(msgspec.Struct, frozen=True):
     arguments are texts), or as a resource at `<owner>://<uri>`, where `{name}` in `uri` stands for
     any text without a slash and becomes an argument. An `interactive` one is called with a second
     argument, through which it reports progress and asks the person or model on the other side;
-    `requires` are the client capabilities it cannot do without.
+    `requires` are the client capabilities it cannot do without. `task` says whether its call may
+    outlive the request it came with: never, for clients that can ask for the result later, or for
+    those alone.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ToolSpec(msgspec.Struct, frozen=True):
     mime_type: str = msgspec.field(name="mimeType", default="text/plain")
     interactive: bool = False
     requires: dict[str, Any] = msgspec.field(default_factory=dict)
+    task: Literal["forbidden", "optional", "required"] = "forbidden"
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from services.errors.nouns import Incident, IncidentQuery, KnownIncidents, Level, Solution
 from services.models import Change, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version, Visibility
+from services.runs.nouns import Run, RunQuery
 
 _POSITION = re.compile(r"([0-9A-Za-z]{1,32})-(\d{1,15})-[0-9a-f]{8}")
 
@@ -165,6 +166,10 @@ class MetadataStore(ChangeReader, Protocol):
 
     async def release_lease(self, name: str, holder: str) -> None: ...
 
+    async def lease_holder(self, name: str) -> str | None:
+        """Who holds it now; None when it was released or has run out."""
+        ...
+
     async def record(self, invocations: Sequence[Invocation]) -> None:
         """Keeps each invocation and counts it in its version's usage, once however often it is given."""
         ...
@@ -187,6 +192,45 @@ class MetadataStore(ChangeReader, Protocol):
 
     async def secret(self, name: str) -> bytes:
         """32 random bytes of this deployment, made at the first asking; the same for all replicas."""
+        ...
+
+    async def tool_ranking(self) -> tuple[str, ...]:
+        """The most used tools by name, most used first; empty before the first ranking."""
+        ...
+
+    async def rank_tools(self, names: Sequence[str]) -> int:
+        """Replaces the ranking for all replicas; answers the seq of its change, which carries the names."""
+        ...
+
+
+class RunStore(Protocol):
+    """Runs, of which every change is a row of the change log (topic `runs`).
+
+    Every method raises `Unavailable` when the database does not answer.
+    """
+
+    async def create(self, run: Run) -> Run:
+        """Answers it with the seq of its change."""
+        ...
+
+    async def run(self, run_id: str) -> Run:
+        """Raises `NotFound`."""
+        ...
+
+    async def change(self, run_id: str, rule: Callable[[Run], Run | None]) -> Run:
+        """Makes of the run what `rule` makes of it, None for no change; answers it as it is then. Of two
+        changes at once the second is made of what the first has left, for which its rule is called again.
+        Raises `NotFound`."""
+        ...
+
+    async def runs(self, query: RunQuery) -> list[Run]: ...
+
+    async def working(self) -> list[Run]:
+        """All that are `working`, on whatever replica."""
+        ...
+
+    async def expire_runs(self, before: str, batch: int) -> int:
+        """Removes up to `batch` runs that expire before the stamp, whatever they do; answers how many."""
         ...
 
 

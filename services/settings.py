@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     dynamodb_endpoint_url: str = ""
     milvus_uri: str = ""
     admin_key: str = Field(default="", repr=False)
+    advertise_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+)?$")
     allowed_hosts: tuple[str, ...] = ()
     watch: Literal["auto", "poll", "off"] = "auto"
     scripts_allowed_owners: tuple[str, ...] = ()
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     tail_interval_s: float = Field(default=0.15, gt=0, le=0.4)
     versions_kept_max: int = Field(default=50, ge=1)
     invocation_keep_days: float = Field(default=30.0, gt=0)
+    run_keep_h: float = Field(default=24.0, ge=2)
     blob_keep_h: float = Field(default=24.0, ge=1)
     log_keep_rows: int = Field(default=100_000, ge=1000)
     ring_events_max: int = Field(default=16_384, ge=16)

@@ -42,6 +42,9 @@ TASK_OWNERS = (
     "services/changes/",
     "services/errors/",
     "services/search/",
+    "services/presence.py",
+    "services/runs/",
+    "services/skills/ranking.py",
     "services/skills/watcher.py",
     "services/storage/dynamodb_appender.py",
     "services/storage/invocations.py",
@@ -50,7 +53,6 @@ TASK_OWNERS = (
     "gateway/server.py",
     "gateway/wiring.py",
     "gateway/mcp/push.py",
-    "gateway/mcp/ranking.py",
     "gateway/telemetry.py",
 )
 _TASK_MAKERS = {"create_task", "ensure_future", "gather"}

@@ -6,8 +6,9 @@ called again here. No worker is held while a person thinks.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import mcp_types as types
 import structlog
@@ -19,9 +20,9 @@ from gateway.mcp.context import MODERN, RequestContext
 from gateway.mcp.legacy import LegacySessions
 from services.execution.calls import CallAnswer
 from services.execution.dialogue import Detach, Dialogue, Log, Progress
-from services.failures import Exhausted, ServiceError, ToolFailed
+from services.failures import Exhausted, Invalid, ServiceError, ToolFailed
+from services.runs.rules import MISSING_CAPABILITY, ROUNDS_MAX
 
-ROUNDS_MAX = 16
 ASK_S = 600.0
 _LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 _LOG_LEVEL_META = "io.modelcontextprotocol/logLevel"
@@ -34,48 +35,82 @@ _QUESTIONS: dict[str, tuple[str, type[Any], type[BaseModel]]] = {
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 Run = Callable[[Dialogue], Awaitable[CallAnswer]]
 
 
 class Questions(Exception):  # not an error: the answer of a round
     """What a client of 2026-07-28 is to answer before it calls again."""
 
-    def __init__(self, result: dict[str, Any]) -> None:
+    def __init__(self, result: dict[str, Any], questions: dict[str, Any]) -> None:
         super().__init__("the tool asks its client")
-        self.result = result
+        state = str(result.get("requestState") or "")
+        self.result: dict[str, Any] = {"resultType": "input_required", "inputRequests": questions}
+        if state:
+            self.result["requestState"] = state
 
 
 async def converse(context: RequestContext, sessions: LegacySessions, requires: dict[str, Any], run: Run) -> CallAnswer:
     """The tool's final answer. Raises `Questions`, `MCPError` (-32021) for a capability that the client
     has not declared, and what `run` raises."""
-    capabilities = _capabilities(context)
-    _require(capabilities, requires)
-    given = context.params or {}
-    responses, state = given.get("inputResponses") or {}, given.get("requestState") or ""
-    for _ in range(ROUNDS_MAX):
-        answer = await _told(context, sessions, Dialogue(capabilities, responses, state), run)
-        result = answer.result
-        if not isinstance(result, dict) or "inputRequests" not in result:
-            return answer
-        questions = _checked(result, capabilities)
-        state = str(result.get("requestState") or "")
-        if context.protocol_version >= MODERN:
-            asked: dict[str, Any] = {"resultType": "input_required", "inputRequests": questions}
-            raise Questions({**asked, "requestState": state} if state else asked)
-        responses = {key: await _ask(context, question) for key, question in questions.items()}
+    with requiring():
+        capabilities = capabilities_of(context)
+        require(capabilities, requires)
+        given = context.params or {}
+        responses, state = given.get("inputResponses") or {}, given.get("requestState") or ""
+        for _ in range(ROUNDS_MAX):
+            answer = await told(context, sessions, Dialogue(capabilities, responses, state), run)
+            questions = questions_of(answer.result, capabilities)
+            if questions is None:
+                return answer
+            if context.protocol_version >= MODERN:
+                raise Questions(answer.result, questions)
+            state = str(answer.result.get("requestState") or "")
+            responses = {key: await _ask(context, question) for key, question in questions.items()}
     raise Exhausted(f"the tool asked {ROUNDS_MAX} times without coming to an end", code="too_many_rounds")
 
 
-def _capabilities(context: RequestContext) -> dict[str, Any]:
+def capabilities_of(context: RequestContext) -> dict[str, Any]:
     declared = context.session.client_capabilities
     return declared.model_dump(by_alias=True, mode="json", exclude_none=True) if declared else {}
 
 
-def _require(capabilities: dict[str, Any], requires: dict[str, Any]) -> None:
+def require(capabilities: dict[str, Any], requires: dict[str, Any]) -> None:
+    """Raises `Invalid`, with what is missing."""
     missing = {name: wanted for name, wanted in requires.items() if name not in capabilities}
     if missing:
         message = f"this needs a client with {', '.join(sorted(missing))}"
-        raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, message, {"requiredCapabilities": missing})
+        raise Invalid(message, code=MISSING_CAPABILITY, requiredCapabilities=missing)
+
+
+@contextmanager
+def requiring() -> Iterator[None]:
+    """A missing capability as the error that MCP has for it."""
+    try:
+        yield
+    except Invalid as error:
+        if error.code != MISSING_CAPABILITY:
+            raise
+        data = dict(error.facts)
+        raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, error.message, data) from error
+
+
+def questions_of(result: Any, capabilities: dict[str, Any]) -> dict[str, Any] | None:
+    """What a tool asks with this result, None for a final one. Raises `ToolFailed`, and `Invalid` for
+    what this client cannot be asked."""
+    if not isinstance(result, dict) or "inputRequests" not in result:
+        return None
+    return _checked(result, capabilities)
+
+
+def response_problem(question: dict[str, Any], response: Any) -> str | None:
+    """Why this is no response to that question."""
+    _, _, answer = _QUESTIONS[question["method"]]
+    try:
+        answer.model_validate(response)
+    except ValidationError as error:
+        return f"not a response to {question['method']}: {error.error_count()} errors"
+    return None
 
 
 def _checked(result: dict[str, Any], capabilities: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +122,7 @@ def _checked(result: dict[str, Any], capabilities: dict[str, Any]) -> dict[str, 
         if known is None:
             raise ToolFailed(f"a tool asks with {', '.join(_QUESTIONS)}", code="bad_output")
         capability, request, _ = known
-        _require(capabilities, {capability: {}})
+        require(capabilities, {capability: {}})
         try:
             request.model_validate(question)
         except ValidationError as error:
@@ -104,8 +139,10 @@ async def _ask(context: RequestContext, question: dict[str, Any]) -> dict[str, A
     return told.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
-async def _told(context: RequestContext, sessions: LegacySessions, dialogue: Dialogue, run: Run) -> CallAnswer:
-    """The tool's answer, after all that it said before it."""
+async def told(
+    context: RequestContext, sessions: LegacySessions, dialogue: Dialogue, run: Callable[[Dialogue], Awaitable[T]]
+) -> T:
+    """What `run` answers, after all that the tool said before it."""
     failure: ServiceError | None = None
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(_tell(context, sessions, dialogue))

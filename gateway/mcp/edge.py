@@ -17,6 +17,7 @@ from gateway.lane import Asked
 from gateway.mcp.answers import Answers, Key
 from gateway.mcp.plain import LISTEN, Ask, parse, routing_of, trimmed
 from gateway.mcp.streams import Filter, ListenStreams
+from gateway.mcp.tasks import own_tasks, task_heads
 from gateway.mcp.tools import QUICK_TOOLS, call_meta
 from gateway.operations.table import Context
 from gateway.principal import Principal
@@ -127,13 +128,20 @@ class McpEdge:
     async def _listen(self, ask: Ask, wanted: Filter, principal: Principal, receive: Receive, send: Send) -> None:
         try:
             self._streams.admit(wanted, principal)
+            runs = self._replica.runs
+            own = await own_tasks(runs, wanted.task_ids, principal)
         except ServiceError as error:
             told = rpc_error(error)
             problem = {"code": told.code, "message": told.message, "data": told.data}
             await _send(send, b'{"jsonrpc":"2.0","error":' + _encode(problem), ask.id, status_of(error))
             return
         _BY_EDGE.inc()
-        await self._streams.serve(ask.id, wanted, principal, receive, send)
+        wanted = msgspec.structs.replace(wanted, task_ids=own)
+
+        async def task_states() -> list[bytes]:
+            return [*(await task_heads(runs, own)).values()]
+
+        await self._streams.serve(ask.id, wanted, principal, receive, send, task_states)
 
     async def _call(self, ask: Ask, principal: Principal, send: Send) -> None:
         context = Context(self._replica, principal, principal.caller("mcp"))

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from gateway.mcp.context import MODERN
 from gateway.mcp.streams import Filter
+from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 
 # A request of the plain form is far below; what is larger is read by the SDK alone.
 BODY_BYTES_MAX = 64 * 1024
@@ -48,7 +49,12 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
     params: _Params
 
 
+class _Capabilities(msgspec.Struct):
+    extensions: dict[str, Raw] = msgspec.field(default_factory=dict)
+
+
 _decode = msgspec.json.Decoder(_Request).decode
+_decode_capabilities = msgspec.json.Decoder(_Capabilities).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -132,7 +138,16 @@ def parse(body: bytes, routing: dict[bytes, bytes]) -> Ask | None:
     wanted = params.notifications or None
     if (method == LISTEN) != (wanted is not None):
         return None
+    if wanted is not None and wanted.task_ids and not _declares_tasks(params.meta.capabilities):
+        return None
     return Ask(_encode(request.id), method, argument, params.arguments or {}, wanted)
+
+
+def _declares_tasks(capabilities: Raw) -> bool:
+    try:
+        return TASKS_EXTENSION in _decode_capabilities(capabilities).extensions
+    except msgspec.DecodeError:
+        return False
 
 
 def _is_object(raw: Raw) -> bool:

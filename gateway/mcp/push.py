@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import mcp_types as types
+import msgspec
 import structlog
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.subscriptions import PromptsListChanged, ResourcesListChanged, ResourceUpdated, ToolsListChanged
@@ -13,10 +14,13 @@ from gateway.mcp.context import RequestContext, principal_of
 from gateway.mcp.legacy import LegacySessions
 from gateway.mcp.notices import EVERYONE, Notices, Reach
 from gateway.mcp.streams import KEEPALIVE_S, STREAMS_OF_ONE_MAX, ListenStreams
+from gateway.mcp.tasks import check_listens, task_heads
 from notifier.events import Viewer
 from services import metrics
 from services.models import Change, Skill
 from services.ports import CatalogSnapshot
+from services.runs.runs import Runs
+from services.skills.ranking import KIND as RANKED
 
 # At most one notice of a kind in this time; the first of a burst goes out at once.
 QUIET_S = 0.1
@@ -33,7 +37,9 @@ class McpPush:
     def __init__(self) -> None:
         self._news = asyncio.Event()
         self._due = Notices()
+        self._due_tasks: set[str] = set()
         self._prompts_of: dict[str, object] = {}
+        self._runs: Runs | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._sdk: dict[Viewer, tuple[InMemorySubscriptionBus, ListenHandler]] = {}
         self.streams = ListenStreams()
@@ -44,6 +50,10 @@ class McpPush:
             asyncio.create_task(self._run(), name="mcp-push"),
             asyncio.create_task(self._keep_alive(), name="mcp-keep-alive"),
         ]
+
+    def read_tasks_of(self, runs: Runs) -> None:
+        """Where the state of a task is read when the log says that it has changed."""
+        self._runs = runs
 
     async def close(self) -> None:
         """Ends listen streams with their final frame."""
@@ -58,7 +68,8 @@ class McpPush:
     async def listen(
         self, context: RequestContext, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
-        """The SDK delivers whatever is published on its bus: each viewer has its own."""
+        """The SDK delivers whatever is published on its bus: each viewer has its own. Of tasks it knows nothing."""
+        check_listens(context)
         viewer = principal_of(context).viewer
         if viewer not in self._sdk:
             bus = InMemorySubscriptionBus()
@@ -67,8 +78,14 @@ class McpPush:
 
     def apply(self, changes: Sequence[Change]) -> None:
         due = self._due
+        runs = any(change.topic == "runs" for change in changes)
+        watched = self.streams.watched_tasks() if runs else set()
         for change in changes:
-            if change.topic == "tools":
+            if change.topic == "runs":
+                self._due_tasks |= watched & {msgspec.json.decode(change.data)["id"]}
+            elif change.kind == RANKED:
+                due.tools.add(EVERYONE)  # others are listed now, though none has changed
+            elif change.topic == "tools":
                 due.tools.add(Reach(change.owner, change.visibility))
             elif change.topic == "skills" and change.skill is not None:
                 reach = Reach.of(change.skill)
@@ -80,14 +97,10 @@ class McpPush:
 
     def restart(self, snapshot: CatalogSnapshot) -> None:
         self._due = Notices({EVERYONE}, {EVERYONE}, {EVERYONE})
+        self._due_tasks |= self.streams.watched_tasks()
         for skill in snapshot.skills:
             self._due.updated.update(dict.fromkeys(_uris_of(skill), Reach.of(skill)))
             self._prompts_changed(skill)
-        self._news.set()
-
-    def tools_changed(self) -> None:
-        """Others of the tools are listed now, though none has changed."""
-        self._due.tools.add(EVERYONE)
         self._news.set()
 
     def _prompts_changed(self, skill: Skill) -> bool:
@@ -115,6 +128,7 @@ class McpPush:
             self.streams.keep_alive()
 
     async def _send(self) -> None:
+        await self._send_tasks()
         due, self._due = self._due, Notices()
         if not due:
             return
@@ -126,6 +140,11 @@ class McpPush:
             for uri in seen.updated:
                 await bus.publish(ResourceUpdated(uri))
         await self.legacy.send(due)
+
+    async def _send_tasks(self) -> None:
+        due, self._due_tasks = self._due_tasks, set()
+        if due and self._runs is not None:
+            self.streams.tell_tasks(await task_heads(self._runs, due))
 
 
 _EVENTS: dict[str, type[ToolsListChanged | PromptsListChanged | ResourcesListChanged]] = {

@@ -1,6 +1,6 @@
 """The MCP server: the SDK's low-level `Server` over our catalog, both protocol eras on one endpoint."""
 
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
@@ -18,8 +18,9 @@ from gateway.mcp.events import RecentEvents
 from gateway.mcp.legacy import is_supported
 from gateway.mcp.prompts import PromptHandlers
 from gateway.mcp.push import McpPush
-from gateway.mcp.ranking import ToolRanking
 from gateway.mcp.skills import DirectoryParams, SkillResources, UriParams
+from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
+from gateway.mcp.tasks import TaskHandlers, TaskParams, UpdateParams
 from gateway.mcp.tools import ToolHandlers
 from gateway.replica import Replica
 
@@ -67,10 +68,9 @@ class SkillServer(Server[Any]):
         resources = SkillResources(replica)
         declared = DeclaredResources(replica, resources, push.legacy)
         prompts = PromptHandlers(replica, push.legacy)
-        self.ranking = ToolRanking(
-            replica.store, limit=replica.settings.tools_list_limit, changed=partial(_relist, replica, push)
-        )
-        tools = ToolHandlers(replica, push.legacy, self.ranking)
+        tasks = TaskHandlers(replica.runs, push.legacy)
+        push.read_tasks_of(replica.runs)
+        tools = ToolHandlers(replica, push.legacy, tasks)
         # The handlers answer plain dicts, which the SDK takes, though its types say models only.
         handlers: dict[str, Any] = {
             "on_list_tools": tools.list_tools,
@@ -96,6 +96,10 @@ class SkillServer(Server[Any]):
         self.add_request_handler("skills/list", types.PaginatedRequestParams, resources.list_skills)
         self.add_request_handler("skills/get", UriParams, resources.get_skill)
         self.add_request_handler("resources/directory/read", DirectoryParams, resources.read_directory)
+        self.extensions[TASKS_EXTENSION] = {}
+        self.add_request_handler("tasks/get", TaskParams, tasks.get)
+        self.add_request_handler("tasks/update", UpdateParams, tasks.update)
+        self.add_request_handler("tasks/cancel", TaskParams, tasks.cancel)
         self._push = push
         self._tells_legacy = is_supported()
         if self._tells_legacy:
@@ -129,11 +133,6 @@ class SkillServer(Server[Any]):
 
     async def _remember_session(self, context: RequestContext, _: types.NotificationParams) -> None:
         self._push.legacy.add(context.session, principal_of(context).viewer)
-
-
-def _relist(replica: Replica, push: McpPush) -> None:
-    replica.tool_lists.clear()
-    push.tools_changed()
 
 
 class SessionManager(StreamableHTTPSessionManager):

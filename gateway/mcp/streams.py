@@ -8,6 +8,8 @@ and reads again, as the protocol has it (there is no replay).
 """
 
 from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import structlog
@@ -24,6 +26,7 @@ STREAMS_MAX = 10_000
 # One caller may take many, and leaves room for others.
 STREAMS_OF_ONE_MAX = 5_000
 URIS_MAX = 1_000
+TASKS_MAX = 100
 KEEPALIVE_S = 15.0
 SLOW_S = 30.0
 
@@ -55,6 +58,11 @@ log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
+def task_head(task: dict[str, Any]) -> bytes:
+    """Of the notice that a task is so now."""
+    return _MESSAGE + b'"method":"notifications/tasks","params":' + _encode(task)[:-1] + b"," + _SUBSCRIPTION
+
+
 class Filter(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """What a client asks to be told."""
 
@@ -62,6 +70,7 @@ class Filter(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     prompts_list_changed: bool = False
     resources_list_changed: bool = False
     resource_subscriptions: list[str] = msgspec.field(default_factory=list)
+    task_ids: list[str] = msgspec.field(default_factory=list)
 
     def kinds(self) -> frozenset[str]:
         wanted = {
@@ -75,19 +84,21 @@ class Filter(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
         """As the acknowledgement says it: what is not asked for is left out."""
         asked = {f"{kind}ListChanged": True for kind in ("tools", "prompts", "resources") if kind in self.kinds()}
         uris = {"resourceSubscriptions": self.resource_subscriptions} if self.resource_subscriptions else {}
-        return _encode({**asked, **uris})
+        tasks = {"taskIds": self.task_ids} if self.task_ids else {}
+        return _encode({**asked, **uris, **tasks})
 
 
 class _Stream:
     """`due` holds frames that could not be written yet, in order and each once; `slow_since_s` is 0
     while the client reads."""
 
-    __slots__ = ("due", "id", "is_open", "kinds", "principal", "send", "slow_since_s", "uris")
+    __slots__ = ("due", "id", "is_open", "kinds", "principal", "send", "slow_since_s", "tasks", "uris")
 
     def __init__(self, request_id: bytes, wanted: Filter, principal: Principal, send: Send) -> None:
         self.id = request_id
         self.kinds = wanted.kinds()
         self.uris = frozenset(wanted.resource_subscriptions)
+        self.tasks = frozenset(wanted.task_ids)
         self.principal = principal
         self.send = send
         self.is_open = False
@@ -125,11 +136,21 @@ class ListenStreams:
             raise Exhausted(f"you have {self._of_one_max} listen streams here", code="too_many_streams")
         if len(wanted.resource_subscriptions) > URIS_MAX:
             raise Exhausted(f"a stream watches at most {URIS_MAX} resources", code="too_many_watched")
+        if len(wanted.task_ids) > TASKS_MAX:
+            raise Exhausted(f"a stream watches at most {TASKS_MAX} tasks", code="too_many_watched")
 
     async def serve(
-        self, request_id: bytes, wanted: Filter, principal: Principal, receive: Receive, send: Send
+        self,
+        request_id: bytes,
+        wanted: Filter,
+        principal: Principal,
+        receive: Receive,
+        send: Send,
+        task_states: Callable[[], Awaitable[Sequence[bytes]]] | None = None,
     ) -> None:
-        """One admitted stream, from its acknowledgement until the client leaves or it is ended."""
+        """One admitted stream, from its acknowledgement until the client leaves or it is ended. The tasks it
+        watches must be its principal's; `task_states` are their frames now, which it is told first: a task
+        may be over before anybody listens."""
         stream = _Stream(request_id, wanted, principal, send)
         # Before the acknowledgement: what changes meanwhile is held back, not lost.
         self._streams[stream] = None
@@ -138,6 +159,8 @@ class ListenStreams:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await send(_part(_ACKNOWLEDGED % (wanted.honoured(), request_id)))
+            if task_states is not None:
+                stream.due = dict.fromkeys(await task_states()) | stream.due
             stream.is_open = True
             self._write(stream)
             while (await receive())["type"] != "http.disconnect":
@@ -155,6 +178,17 @@ class ListenStreams:
             heads = stream.wanted(seen)
             if heads:
                 stream.due.update(dict.fromkeys(heads))
+                self._write(stream)
+
+    def watched_tasks(self) -> set[str]:
+        return {task for stream in self._streams for task in stream.tasks}
+
+    def tell_tasks(self, heads: Mapping[str, bytes]) -> None:
+        """`heads` of frames by task: `task_head` makes them."""
+        for stream in list(self._streams):
+            wanted = [heads[task] for task in stream.tasks if task in heads]
+            if wanted:
+                stream.due.update(dict.fromkeys(wanted))
                 self._write(stream)
 
     def keep_alive(self) -> None:

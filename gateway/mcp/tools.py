@@ -7,20 +7,22 @@ from typing import Any, NamedTuple
 import mcp_types as types
 import msgspec
 from mcp.shared.exceptions import MCPError
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from gateway.envelope import Reply, write_meta
-from gateway.mcp import uris
-from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, level_of, principal_of
+from gateway.mcp import results, tasks, uris
+from gateway.mcp.context import RequestContext, answering, cacheable, caller_of, level_of, principal_of
 from gateway.mcp.dialogue import Questions, converse
 from gateway.mcp.legacy import LegacySessions
-from gateway.mcp.ranking import ToolRanking
 from gateway.mcp.skills import DIGEST_META, VERSION_META
-from gateway.operations import cache, incidents, search, skills, tools
+from gateway.mcp.tasks import TaskHandlers
+from gateway.operations import cache, incidents, search, skills
+from gateway.operations import tools as tool_operations
 from gateway.operations.table import Context, JsonObject, Params, parse
 from gateway.principal import Principal, Scope
 from gateway.replica import Replica
-from services.failures import NotFound, ServiceError, ToolFailed
+from services.caller import Caller
+from services.failures import NotFound, ServiceError
 from services.models import SKILL_ID_PATTERN
 from services.skills.tools import CallableTool
 
@@ -76,8 +78,8 @@ async def _read_skill_file(context: Context, params: ReadSkillFile) -> Any:
 
 
 async def _call_tool(context: Context, params: CallByName) -> Any:
-    call = tools.CallTool(tool=params.tool, arguments=params.arguments)
-    return msgspec.json.decode((await tools.call_tool(context, call)).data)
+    call = tool_operations.CallTool(tool=params.tool, arguments=params.arguments)
+    return msgspec.json.decode((await tool_operations.call_tool(context, call)).data)
 
 
 async def _check_operation(context: Context, params: incidents.CheckOperation) -> Any:
@@ -125,9 +127,9 @@ _META_LISTED = [
 class ToolHandlers:
     """Handlers of `tools/*` over one replica."""
 
-    def __init__(self, replica: Replica, sessions: LegacySessions, ranking: ToolRanking) -> None:
+    def __init__(self, replica: Replica, sessions: LegacySessions, task_handlers: TaskHandlers) -> None:
         self._replica = replica
-        self._ranking = ranking
+        self._tasks = task_handlers
         self._sessions = sessions
 
     async def list_tools(
@@ -141,9 +143,11 @@ class ToolHandlers:
             await self._replica.current(level_of(context))
         viewer, tools = principal.viewer, self._replica.tools
         listed = self._replica.tool_lists.get(
-            ("mcp", viewer), lambda: [_listed(tool) for tool in self._ranking.listed(tools.listed(viewer.sees))]
+            ("mcp", viewer), lambda: [_listed(tool) for tool in self._replica.ranking.listed(tools.listed(viewer.sees))]
         )
-        return cacheable(context, {"tools": [*_META_LISTED, *listed]}, revision=self._replica.view.revision)
+        # A new ranking changes no skill, and yet what is listed.
+        revision = max(self._replica.view.revision, tools.revision)
+        return cacheable(context, {"tools": [*_META_LISTED, *listed]}, revision=revision)
 
     def input_schema(self, name: str) -> dict[str, Any] | None:
         """For the SDK, which would otherwise list every tool to find this one's schema on each call."""
@@ -157,28 +161,36 @@ class ToolHandlers:
 
     async def call_tool(self, context: RequestContext, params: types.CallToolRequestParams) -> dict[str, Any]:
         principal = principal_of(context)
-        arguments = params.arguments or {}
         try:
             operation = Context(self._replica, principal, caller_of(context), level_of(context))
             if params.name in META_TOOLS:
-                return await call_meta(operation, params.name, arguments)
+                return await call_meta(operation, params.name, params.arguments or {})
             principal.require("invoke")
             tool = await self._replica.seek(operation.level, partial(self._find, params.name, principal))
-            run = partial(self._replica.calls.run, tool, arguments, operation.caller)
-            if tool.spec.interactive:
-                answer = await converse(context, self._sessions, tool.spec.requires, run)
-                content = _own_content(answer.result)
-            else:
-                answer = await run()
-                content = _content(answer.result)
+            return await self._run(context, tool, params.arguments or {}, operation.caller)
         except Questions as questions:
             return questions.result
         except NotFound as error:
             raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name}") from error
         except ServiceError as error:
-            return _failed(error)
-        meta = {VERSION_META: answer.version, DIGEST_META: answer.digest, "dev.skillwire/skill": answer.skill}
-        return {**content, "_meta": {**content.get("_meta", {}), **meta}}
+            return results.failed(error)
+
+    async def _run(
+        self, context: RequestContext, tool: CallableTool, arguments: dict[str, Any], caller: Caller
+    ) -> dict[str, Any]:
+        if tool.spec.task != "forbidden":
+            if tasks.is_declared(context):
+                return await self._tasks.call(context, tool, arguments, caller)
+            if tool.spec.task == "required":
+                raise tasks.not_declared()
+        run = partial(self._replica.calls.run, tool, arguments, caller)
+        if tool.spec.interactive:
+            answer = await converse(context, self._sessions, tool.spec.requires, run)
+        else:
+            answer = await run()
+        return results.answered(
+            answer.result, answer.skill, answer.version, answer.digest, is_interactive=tool.spec.interactive
+        )
 
 
 async def call_meta(context: Context, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -188,44 +200,12 @@ async def call_meta(context: Context, name: str, arguments: dict[str, Any]) -> d
         context.principal.require(tool.scope)
         answer = await tool.run(context, parse(tool.params, arguments))
     except ServiceError as error:
-        return _failed(error)
+        return results.failed(error)
     if not isinstance(answer, Reply):
-        return _content(answer)
-    content = _content(msgspec.json.decode(answer.data))
+        return results.content(answer)
+    content = results.content(msgspec.json.decode(answer.data))
     meta = write_meta(answer)
     return {**content, "_meta": meta} if meta else content
-
-
-def _content(result: Any) -> dict[str, Any]:
-    """Structured where the result is an object, and always as text for clients of before."""
-    text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
-    content: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": False, **COMPLETE}
-    return content | {"structuredContent": result} if isinstance(result, dict) else content
-
-
-def _own_content(result: Any) -> dict[str, Any]:
-    """An interactive tool may answer with content of its own making, a picture for instance."""
-    if not isinstance(result, dict) or "content" not in result:
-        return _content(result)
-    try:
-        types.CallToolResult.model_validate(result)
-    except ValidationError as error:
-        raise ToolFailed("the tool's content is not as MCP defines it", code="bad_output") from error
-    return {**result, **COMPLETE}
-
-
-def _failed(error: ServiceError) -> dict[str, Any]:
-    """A failed call is a result that the model reads, with a code for programs."""
-    text = f"{error.message} (code: {error.code})"
-    meta = {"dev.skillwire/code": error.code}
-    if "incident" in error.facts:
-        known = msgspec.to_builtins(error.facts.get("known_solutions", []))
-        meta |= {"dev.skillwire/incident": error.facts["incident"], "dev.skillwire/known_solutions": known}
-        text += "".join(
-            f"\nKnown solution ({each['match']}, worked {each['worked']} of {each['tried']} times): {each['text']}"
-            for each in known
-        )
-    return {"content": [{"type": "text", "text": text}], "isError": True, "_meta": meta, **COMPLETE}
 
 
 def _listed(tool: CallableTool) -> dict[str, Any]:
@@ -236,4 +216,6 @@ def _listed(tool: CallableTool) -> dict[str, Any]:
         "inputSchema": tool.spec.input_schema,
         "_meta": {VERSION_META: tool.version.version, DIGEST_META: tool.version.digest},
     }
+    if tool.spec.task != "forbidden":
+        listed["_meta"]["dev.skillwire/task"] = tool.spec.task
     return listed if tool.spec.output_schema is None else {**listed, "outputSchema": tool.spec.output_schema}

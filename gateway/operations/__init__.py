@@ -1,12 +1,13 @@
 """Every operation, once."""
 
-from gateway.operations import cache, incidents, search, skills, system, tools, versions
+from gateway.operations import cache, incidents, runs, search, skills, system, tools, versions
 from gateway.operations.table import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *skills.OPERATIONS,
     *versions.OPERATIONS,
     *tools.OPERATIONS,
+    *runs.OPERATIONS,
     *search.OPERATIONS,
     *incidents.OPERATIONS,
     *cache.OPERATIONS,

@@ -48,10 +48,15 @@ class Dialogue:
     ) -> None:
         self._known = {"capabilities": capabilities or {}, "responses": responses or {}, "state": state}
         self.notices: asyncio.Queue[Notice] = asyncio.Queue(WAITING_MAX)
+        self._has_listener = True
 
     def known(self) -> dict[str, Any]:
         """What the tool is given."""
         return self._known
+
+    def leave(self) -> None:
+        """Nobody takes notices any more; what the tool says from now on is passed over."""
+        self._has_listener = False
 
     def hear(self, payload: bytes) -> bool:
         """Takes a frame of the tool's; False for one that is no notice."""
@@ -59,6 +64,8 @@ class Dialogue:
             notice = _decode(payload).notice
         except msgspec.DecodeError:
             return False
+        if not self._has_listener:
+            return True
         try:
             self.notices.put_nowait(notice)
         except asyncio.QueueFull:

@@ -35,6 +35,8 @@ def kind_problem(tool: ToolSpec) -> str | None:
         return "an interactive tool is a function: `script.py:function`"
     if tool.requires and not tool.interactive:
         return "`requires` stands with `interactive` alone"
+    if tool.task != "forbidden" and tool.kind != "tool":
+        return "`task` stands with kind `tool` alone"
     if tool.kind == "prompt":
         properties = tool.input_schema.get("properties", {})
         if not all(isinstance(each, dict) and each.get("type") == "string" for each in properties.values()):

@@ -13,7 +13,7 @@ import msgspec
 from services.failures import NotFound, Unavailable
 from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version
 from services.ports import CatalogSnapshot, InvocationQuery, Position
-from services.storage import adoption, publishing, upkeep
+from services.storage import adoption, publishing, ranking, upkeep
 from services.storage import dynamodb_removal as removal
 from services.storage.aws import AwsPlace, Refusal, open_service, server_time_s
 from services.storage.dynamodb_appender import Answer, Appender, Skills, Write, kept, write_for
@@ -278,6 +278,9 @@ class DynamoStore:
             if refusal.code != _CONDITION:
                 raise
 
+    async def lease_holder(self, name: str) -> str | None:
+        return await _lease_holder(self.reads, name)
+
     async def record(self, invocations: Sequence[Invocation]) -> None:
         await self._invocations.record(invocations)
 
@@ -315,6 +318,27 @@ class DynamoStore:
         assert found is not None, "nothing removes a secret"
         return bytes(found["value"])
 
+    async def tool_ranking(self) -> tuple[str, ...]:
+        found = await self.reads.get(self.reads.tables.state, to_item({"pk": "documents", "sk": ranking.NAME}))
+        return ranking.read(None if found is None else found["body"])
+
+    async def rank_tools(self, names: Sequence[str]) -> int:
+        return await self.commit(_ranking_write(names))
+
 
 def _position(head: Head) -> Position:
     return Position(head.epoch, head.end.seq, change_id(head.epoch, *head.end))
+
+
+async def _lease_holder(reads: Reads, name: str) -> str | None:
+    key = to_item({"pk": "leases", "sk": name})
+    looked = await reads.dynamodb.call("get_item", TableName=reads.tables.state, Key=key, ConsistentRead=True)
+    row = to_row(looked.get("Item", {}))
+    return str(row["holder"]) if row and row["until"] >= server_time_s(looked) else None
+
+
+def _ranking_write(names: Sequence[str]) -> Write[int]:
+    async def rule(plan: WritePlan, _: Skills) -> int:
+        return ranking.put(plan, names)
+
+    return Write(frozenset({ranking.OWNER}), frozenset(), rule)

@@ -1,5 +1,6 @@
 """A plan as one DynamoDB transaction: everything in it is written, and the log's end moved, or nothing is."""
 
+import secrets
 from typing import Any
 
 from services.models import Skill
@@ -7,6 +8,9 @@ from services.storage.dynamodb_items import PARTS_MAX, pack, to_item, updating
 from services.storage.dynamodb_reads import PARTS_NAMESPACE
 from services.storage.dynamodb_tables import HEAD_KEY, Tables
 from services.storage.plan import Row, WritePlan
+
+# Keys of the state table: a run itself, all by when they expire, and those that work.
+RUN, RUN_EXPIRY, RUNS_WORKING = "run", "runs.expiry", "runs.working"
 
 
 def transaction(tables: Tables, plan: WritePlan, prefix: str) -> list[dict[str, Any]]:
@@ -33,6 +37,27 @@ def transaction(tables: Tables, plan: WritePlan, prefix: str) -> list[dict[str, 
     for id_, change in incidents.items():
         marked = updating(to_item({"pk": "incidents", "sk": id_}), change)
         items.append({"Update": {"TableName": tables.state, **marked}})
+    for row in plan.runs.values():
+        items += _run_items(tables.state, row)
+    items += [_put(tables.state, {"pk": "documents", "sk": name, **row}) for name, row in plan.documents.items()]
+    return items
+
+
+def _run_items(table: str, row: Row) -> list[dict[str, Any]]:
+    """The run and its further parts, the latter never overwritten; one item by which it is found when it
+    expires, and while it works one by which that is known."""
+    id_, parts = row["id"], pack(row["body"])
+    made = secrets.token_hex(8)
+    whole = {**row, "pk": f"run#{id_}", "sk": RUN, "recent": f"runs#{row['principal']}", "recent_at": id_}
+    items = [_put(table, {**whole, "body": parts[0], "parts": len(parts), "made": made})]
+    for part, body in enumerate(parts[1:], start=1):
+        items.append(_put(table, {"pk": f"run#{id_}", "sk": f"{made}.{part}", "body": body}))
+    items.append(_put(table, {"pk": RUN_EXPIRY, "sk": f"{row['expires_at']}#{id_}"}))
+    key = {"pk": RUNS_WORKING, "sk": id_}
+    if row["status"] == "working":
+        items.append(_put(table, key))
+    else:
+        items.append({"Delete": {"TableName": table, "Key": to_item(key)}})
     return items
 
 

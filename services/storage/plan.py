@@ -69,6 +69,8 @@ class WritePlan:
         self.removed: list[str] = []
         self.solutions: list[Row] = []
         self.levels: dict[str, str] = {}
+        self.runs: dict[str, Row] = {}
+        self.documents: dict[str, Row] = {}
 
     def fork(self) -> "WritePlan":
         """A plan that goes on from this one, for a write that may turn out to be refused: this one stays as it is."""

@@ -244,6 +244,8 @@ def _literal(plan: WritePlan) -> str:
         "levels": [{"id": incident, "level": level} for incident, level in plan.levels.items()],
         "pruned": [{"skill_id": skill_id, "version": version} for skill_id, version in plan.pruned],
         "removed": [{"skill_id": skill_id} for skill_id in plan.removed],
+        "runs": [*plan.runs.values()],
+        "documents": [*plan.documents.values()],
     }
     document: dict[str, Any] = {"ns": NAMESPACE, "assumed": plan.assumed, "end": plan.end}
     document |= {table: [_as_text(row) for row in some] for table, some in rows.items()}

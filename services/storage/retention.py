@@ -1,4 +1,4 @@
-"""What is stored and nobody needs any more: old versions, invocations, blobs, package folders.
+"""What is stored and nobody needs any more: old versions, invocations, runs, blobs, package folders.
 
 Every hour the replica with the lease removes what the settings let go; what crashed writers left
 behind goes at the start already. Each step is whole in
@@ -16,7 +16,7 @@ from services import metrics
 from services.clock import rfc3339
 from services.execution.packages import PackageFolders
 from services.models import Skill
-from services.ports import BlobStore, MetadataStore
+from services.ports import BlobStore, MetadataStore, RunStore
 from services.skills.view import CatalogView
 
 LOOK_S = 3600.0
@@ -42,6 +42,7 @@ class StorageRetention:
     def __init__(
         self,
         store: MetadataStore,
+        runs: RunStore,
         blobs: BlobStore,
         view: CatalogView,
         packages: PackageFolders,
@@ -52,6 +53,7 @@ class StorageRetention:
         look_s: float = LOOK_S,
     ) -> None:
         self._store = store
+        self._runs = runs
         self._blobs = blobs
         self._view = view
         self._packages = packages
@@ -93,6 +95,7 @@ class StorageRetention:
             # Versions first: it is they who name the blobs.
             await self._step("versions", self._prune_versions)
             await self._step("invocations", self._expire_invocations)
+            await self._step("runs", self._expire_runs)
             await self._step("blobs", self._sweep)
 
     async def _remove_leftovers(self) -> None:
@@ -122,6 +125,16 @@ class StorageRetention:
         if removed:
             metrics.invocations_expired.inc(removed)
             log.info("old invocations removed", invocations=removed)
+
+    async def _expire_runs(self) -> None:
+        before = rfc3339(self._now())
+        removed = count = await self._runs.expire_runs(before, BATCH)
+        while count == BATCH:
+            count = await self._runs.expire_runs(before, BATCH)
+            removed += count
+        if removed:
+            metrics.runs_expired.inc(removed)
+            log.info("expired runs removed", runs=removed)
 
     async def _sweep(self) -> None:
         swept = await self._blobs.sweep(self._store.blobs_in_use, self._kept.unused_h * 3600)

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Dialect, Float, Index, Large
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 # A new number needs a step in `migrations/`.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def storable(text: str) -> str:
@@ -183,6 +183,28 @@ solutions = Table(
     Column("tried", BigInteger, nullable=False),
     Column("worked", BigInteger, nullable=False),
     Index("solutions_by_incident", "incident"),
+)
+
+# A run stands whole in its body; the columns are what is looked for.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Words(), primary_key=True),
+    Column("principal", Words(), nullable=False),
+    Column("status", Words(), nullable=False),
+    Column("expires_at", Words(), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("runs_by_principal", "principal", "id"),
+    Index("runs_by_status", "status"),
+    Index("runs_by_expiry", "expires_at"),
+)
+
+# What all replicas share and one of them works out: JSON by name.
+documents = Table(
+    "documents",
+    metadata,
+    Column("name", Words(), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
 )
 
 vectors = Table(

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio.engine import AsyncConnection
 from services.failures import NotFound, Unavailable
 from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version
 from services.ports import CatalogSnapshot, InvocationQuery, Position
-from services.storage import adoption, calls, publishing, schema, upkeep
+from services.storage import adoption, calls, publishing, ranking, schema, upkeep
 from services.storage.database import KEYS_MAX, Answer, Database, PlanFor, replacing
 from services.storage.migrations import Migration, steps_from
 from services.storage.plan import NAMESPACE, WritePlan, change_id, in_epoch, ledger_row, read_change
@@ -240,6 +240,12 @@ class SqlStore:
         async with self.writing() as connection:
             await connection.execute(delete(table).where((table.c.name == name) & (table.c.holder == holder)))
 
+    async def lease_holder(self, name: str) -> str | None:
+        table = schema.leases
+        live = (table.c.name == name) & (table.c.until >= self.database.clock_s)
+        async with self.database.tailing() as connection:
+            return await connection.scalar(select(table.c.holder).where(live))
+
     async def record(self, invocations: Sequence[Invocation]) -> None:
         await calls.record(self.database, invocations)
 
@@ -280,6 +286,19 @@ class SqlStore:
             await connection.execute(made.on_conflict_do_nothing())
             found = await connection.execute(select(table.c.value).where(table.c.name == name))
             return bytes(found.scalar_one())
+
+    async def tool_ranking(self) -> tuple[str, ...]:
+        table = schema.documents
+        async with self.reading() as connection:
+            body = await connection.scalar(select(table.c.body).where(table.c.name == ranking.NAME))
+        return ranking.read(body)
+
+    async def rank_tools(self, names: Sequence[str]) -> int:
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, int]:
+            plan = await publishing.open_plan(connection, self.epoch, {ranking.OWNER})
+            return plan, ranking.put(plan, names)
+
+        return await self.database.commit(planned)
 
     async def _to_keep(self, connection: AsyncConnection, skill_id: str) -> tuple[WritePlan, Skill]:
         """An empty plan and the skill it is for. Raises `NotFound`, also for one that was removed."""

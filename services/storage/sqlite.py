@@ -211,6 +211,8 @@ async def _write(connection: AsyncConnection, plan: WritePlan) -> None:
         (schema.skills, [*plan.skills.values()]),
         (schema.ledger, [*plan.ledger.values()]),
         (schema.streams, plan.stream_rows()),
+        (schema.runs, [*plan.runs.values()]),
+        (schema.documents, [*plan.documents.values()]),
     ):
         if rows:
             await connection.execute(_replacing(table), rows)

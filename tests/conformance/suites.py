@@ -19,12 +19,14 @@ SKILLS = ("sep-2640-skills-enumeration", "sep-2640-skills-manifest", "sep-2640-s
 
 class Suite(NamedTuple):
     """`least` is how many checks must succeed: a suite that skips what it cannot find still ends well.
-    `excused` are warnings that are the suite's own mistake."""
+    `excused` are checks whose warning or omission is the suite's own."""
 
     name: str
     argv: tuple[str, ...]
     least: int
     excused: tuple[str, ...] = ()
+    renamed: bool = False
+    """Behind `renaming`."""
 
 
 class Found(NamedTuple):
@@ -39,6 +41,20 @@ class Found(NamedTuple):
 # 0.1.16 opens the session at 2025-11-25 and then calls as 2025-03-26, whose clients cannot read a priming
 # event; the later suite calls as what it negotiated, and finds the event.
 _PRIMING = ("server-sse-priming-event", "server-sse-retry-field")
+# The least of each scenario. The one of status notifications has no check yet: it says that it was skipped.
+TASKS = {
+    "tasks-lifecycle": 9,
+    "tasks-capability-negotiation": 5,
+    "tasks-wire-fields": 4,
+    "tasks-request-state-removal": 3,
+    "tasks-mrtr-input": 4,
+    "tasks-request-headers": 5,
+    "tasks-dispatch-and-envelope": 9,
+    "tasks-status-notifications": 0,
+    "tasks-required-task-error": 3,
+    "tasks-mrtr-composition": 2,
+}
+
 SUITES = (
     Suite("2026-07-28, all", (str(CURRENT), "--suite", "all", "--spec-version", "2026-07-28"), 152),
     Suite("2025-11-25, all", (str(CURRENT), "--suite", "all", "--spec-version", "2025-11-25"), 84),
@@ -46,6 +62,16 @@ SUITES = (
     *(
         Suite(name, (str(CURRENT), "--scenario", name, "--spec-version", "2026-07-28", "--force"), least)
         for name, least in zip(SKILLS, (32, 6, 7), strict=True)
+    ),
+    *(
+        Suite(
+            name,
+            (str(CURRENT), "--scenario", name, "--spec-version", "2026-07-28", "--force"),
+            least,
+            excused=(name,) if not least else (),
+            renamed=True,
+        )
+        for name, least in TASKS.items()
     ),
 )
 INSPECTIONS = {
@@ -62,7 +88,7 @@ def run_suite(suite: Suite, url: str, results: Path) -> Found:
     problems = []
     for file in sorted(results.rglob("checks.json")):
         for check in json.loads(file.read_text()):
-            if check["id"] in suite.excused and check["status"] == "WARNING":
+            if check["id"] in suite.excused and check["status"] in ("WARNING", "SKIPPED"):
                 continue
             checks[check["status"]] += 1
             if check["status"] not in ("SUCCESS", "INFO"):

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import itertools
 import json
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.e2e.conftest import SAMPLES
 from tests.support import mcp_wire
 from tests.support.listeners import WAIT_S, eventually, mcp_legacy, mcp_modern
+from tests.support.proxy import taking_turns
 from tests.support.service import Service, running, wait_for_skills
 
 pytestmark = pytest.mark.anyio
@@ -33,55 +33,6 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]
         for each in (one, other):
             wait_for_skills(each, len(list((folder / "skills").glob("*/SKILL.md"))))
         yield [one, other]
-
-
-@asynccontextmanager
-async def taking_turns(ports: list[int]) -> AsyncIterator[str]:
-    """The address of a proxy whose connections go to each port in turn, past the ones that refuse."""
-    turns = itertools.cycle(ports)
-    open_now: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
-
-    async def open_next() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        for _ in ports:
-            try:
-                return await asyncio.open_connection("127.0.0.1", next(turns))
-            except OSError:
-                continue
-        raise ConnectionError("no replica answers")
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        open_now[task] = writer
-        try:
-            up_reader, up_writer = await open_next()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(copy(reader, up_writer))
-                group.create_task(copy(up_reader, writer))
-        except ConnectionError:
-            writer.close()
-        finally:
-            del open_now[task]
-
-    server = await asyncio.start_server(relay, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for writer in open_now.values():
-            writer.close()
-        if open_now:
-            await asyncio.wait(list(open_now), timeout=WAIT_S)
 
 
 @asynccontextmanager
@@ -144,20 +95,6 @@ async def test_a_publish_between_a_list_and_its_reads_breaks_no_digest(replicas:
                 ]
                 digest = hashlib.sha256(contents[0]["text"].encode()).hexdigest()
                 assert f"sha256:{digest}" == file["digest"]
-
-
-async def test_a_session_of_the_other_replica_is_not_found_so_that_its_client_begins_anew(
-    replicas: list[Service],
-) -> None:
-    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
-    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
-    async with httpx2.AsyncClient(timeout=30, headers=headers) as client:
-        begin = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
-        begun = await client.post(f"{replicas[0].url}/mcp", json=begin)
-        session = {"mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
-        asked = {"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}}
-        elsewhere = await client.post(f"{replicas[1].url}/mcp", json=asked, headers=session)
-        assert elsewhere.status_code == 404, elsewhere.text
 
 
 async def test_a_client_goes_on_when_a_replica_is_killed(tmp_path: Path) -> None:

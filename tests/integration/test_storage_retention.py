@@ -16,6 +16,7 @@ from services.ports import InvocationQuery, Swept
 from services.skills.view import CatalogView
 from services.storage.blobs_local import LocalBlobs
 from services.storage.retention import Kept, StorageRetention
+from services.storage.runs import SqlRuns
 from services.storage.sql import SqlStore
 from tests.support.drafts import draft, invocation, sha256
 
@@ -36,7 +37,9 @@ class Parts:
     async def retention(self, replica: str = "a") -> StorageRetention:
         view = CatalogView(await self.store.snapshot())
         kept = Kept(versions=3, invocation_days=30, unused_h=24)
-        return StorageRetention(self.store, self.blobs, view, self.packages, kept, replica=replica, now=lambda: NOW)
+        return StorageRetention(
+            self.store, SqlRuns(self.store), self.blobs, view, self.packages, kept, replica=replica, now=lambda: NOW
+        )
 
     async def publish(self, name: str, count: int, source: str = "folder:main", grade: Grade = "strict") -> Skill:
         for n in range(1, count + 1):

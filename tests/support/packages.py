@@ -6,13 +6,14 @@ import json
 import struct
 import time
 import zipfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.changes.log import ChangeFeed
 from services.models import Skill, Version
+from services.ports import ChangeSink
 from services.skills.catalog import Catalog, served_file
 from services.skills.scan import FolderScan
 from services.skills.stamps import SETTLED_S, Stamps, look_at
@@ -140,8 +141,10 @@ class Shelf(NamedTuple):
 
 
 @asynccontextmanager
-async def open_shelf(data: Path, store: SqlStore | None = None) -> AsyncIterator[Shelf]:
-    """A replica's catalog; two on one `data` folder share the database."""
+async def open_shelf(
+    data: Path, store: SqlStore | None = None, join: Callable[[Shelf], Sequence[ChangeSink]] = lambda _: ()
+) -> AsyncIterator[Shelf]:
+    """A replica's catalog; two on one `data` folder share the database. What `join` makes follows its feed."""
     async with AsyncExitStack() as stack:
         opened = store or await SqlStore.open(f"sqlite:///{data / 'skillwire.db'}")
         stack.push_async_callback(opened.close)
@@ -151,8 +154,10 @@ async def open_shelf(data: Path, store: SqlStore | None = None) -> AsyncIterator
         feed = ChangeFeed(opened, snapshot.position, interval_s=0.05)
         view = CatalogView(snapshot)
         tools = ToolView(view)
-        for follower in (view, tools):
+        shelf = Shelf(opened, blobs, feed, view, tools, Catalog(opened, blobs, view, feed))
+        followers: tuple[ChangeSink, ...] = (view, tools, *join(shelf))
+        for follower in followers:
             feed.follow(follower)
         feed.start()
         stack.push_async_callback(feed.close)
-        yield Shelf(opened, blobs, feed, view, tools, Catalog(opened, blobs, view, feed))
+        yield shelf

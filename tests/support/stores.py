@@ -8,7 +8,9 @@ from services.storage.blobs_s3 import S3Blobs
 from services.storage.blobs_table import TableBlobs
 from services.storage.dynamodb import DynamoStore
 from services.storage.dynamodb_incidents import DynamoIncidents
+from services.storage.dynamodb_runs import DynamoRuns
 from services.storage.incidents import SqlIncidents
+from services.storage.runs import SqlRuns
 from services.storage.sql import SqlStore
 from tests.support.aws import is_place, place_of
 
@@ -22,6 +24,10 @@ async def open_store(url: str) -> AnyStore:
 
 def incidents_of(store: AnyStore) -> SqlIncidents | DynamoIncidents:
     return DynamoIncidents(store) if isinstance(store, DynamoStore) else SqlIncidents(store)
+
+
+def runs_of(store: AnyStore) -> SqlRuns | DynamoRuns:
+    return DynamoRuns(store) if isinstance(store, DynamoStore) else SqlRuns(store)
 
 
 async def open_blobs(store: MetadataStore, url: str, data_dir: Path) -> AnyBlobs:

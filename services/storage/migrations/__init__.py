@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from services.storage.migrations import step_2
+from services.storage.migrations import step_2, step_3
 
 
 class Step(NamedTuple):
@@ -28,7 +28,10 @@ class Migration(NamedTuple):
     steps: list[Step]
 
 
-STEPS = (Step(2, "usage, pins and what a restore brings back", step_2.apply),)
+STEPS = (
+    Step(2, "usage, pins and what a restore brings back", step_2.apply),
+    Step(3, "runs, and documents that all replicas share", step_3.apply),
+)
 
 
 def steps_from(found: int) -> list[Step]:

@@ -15,3 +15,12 @@ def with_progress(arguments, call):
         call.progress(done, 100)
         time.sleep(0.05)
     return "Tool with progress executed successfully"
+
+
+def with_task(arguments, call):
+    if "user_name" in call.responses:
+        time.sleep(1)
+        return f"Hello, {call.responses['user_name']['content']['name']}!"
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    params = {"message": "What is your name?", "requestedSchema": schema}
+    return {"inputRequests": {"user_name": {"method": "elicitation/create", "params": params}}}

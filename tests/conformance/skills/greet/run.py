@@ -1,0 +1,2 @@
+def greet(arguments):
+    return f"Hello, {arguments['name']}!"
