@@ -38,6 +38,10 @@ def test_the_usual_algorithm_breaks_the_same_promises() -> None:
     assert broken
 
 
+# As in tests/sim: a replica that dies has work that never began.
+@pytest.mark.usefixtures("killed_replicas")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_seed_of_the_simulator_shows_a_read_that_is_too_old() -> None:
     ours, usual = _violating(horizon_replicas(), SEEDS), _violating(usual_replica, SEEDS)
     caught = {

