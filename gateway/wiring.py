@@ -14,9 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import msgspec
 import structlog
 
+from gateway.live_states import RunStates, announcer
 from gateway.replica import Replica
 from notifier.notifier import UnifiedNotifier
 from notifier.redis_link import RedisLink
@@ -34,7 +34,6 @@ from services.changes.position_file import PositionFile
 from services.changes.retention import LogRetention
 from services.clock import monotonic_s, utc_now, utc_time
 from services.errors.firewall import ErrorFirewall
-from services.errors.nouns import Incident
 from services.errors.similar import SimilarPatterns
 from services.execution.calls import ToolCalls
 from services.execution.packages import PackageFolders
@@ -42,7 +41,6 @@ from services.execution.pool import WorkerPool
 from services.execution.runner import Runner
 from services.execution.sandbox import Sandbox
 from services.failures import Unavailable
-from services.models import Skill
 from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, RunStore, Swept, VectorIndex
 from services.presence import Presence
 from services.runs.runs import Asks, Runs
@@ -123,9 +121,10 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
         _closing(stack, "notifier", notifier.close)
         notifier.remember(await store.tail(max(0, snapshot.position.seq - _REMEMBERED_ROWS), _REMEMBERED_ROWS))
         similar = SimilarPatterns(store, embedder)
-        firewall = ErrorFirewall(storage.incidents, similar, view.find, _announcer(notifier))
+        firewall = ErrorFirewall(storage.incidents, similar, view.find, announcer(notifier))
         _closing(stack, "error firewall", firewall.close)
-        followers: Sinks = (view, tools, ranking, tool_lists, horizon, search, firewall, *sinks, notifier)
+        runs_shown = RunStates(notifier)
+        followers: Sinks = (view, tools, ranking, tool_lists, horizon, search, firewall, *sinks, runs_shown, notifier)
         for follower in followers:
             feed.follow(follower)
         _open_copies(storage, replica_id, stack, feed)
@@ -267,18 +266,6 @@ def _open_cache(
     audits.start()
     _closing(stack, "audits", audits.close)
     return memory, cache
-
-
-def _announcer(notifier: UnifiedNotifier) -> Callable[[Incident, Skill], None]:
-    """Tells whoever sees the skill of its incident's latest state."""
-
-    def announce(incident: Incident, skill: Skill) -> None:
-        state = msgspec.json.encode(incident.shown())
-        notifier.publish_state(
-            "incidents", incident.id, "incident.seen", state, owner=skill.owner, visibility=skill.visibility
-        )
-
-    return announce
 
 
 class Storage(NamedTuple):

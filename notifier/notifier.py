@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 import structlog
 
 from notifier.close_codes import SHUTDOWN
-from notifier.events import LogRow, Viewer
+from notifier.events import LogRow, State, Viewer
 from notifier.fleet import Fleet
 from notifier.history import HistoryReader
 from notifier.hub import Hub
@@ -106,6 +106,11 @@ class UnifiedNotifier:
         """Announces the latest value (JSON) of (topic, key), here and to the other replicas of the fleet; never blocks.
         Raises ValueError for a log topic."""
         self.fleet.tell(self._hub.publish_state(topic, key, kind, data, owner=owner, visibility=visibility))
+
+    def take_state(self, state: State) -> None:
+        """A state that every replica makes for itself, of a row of the log: its `replica` is the epoch, its `number`
+        the seq. Ignored when a newer one is here."""
+        self._hub.take_state(state)
 
     def subscribe(
         self, viewer: Viewer, topics: Iterable[str], since: str | None = None, transport: str = "local"

@@ -15,7 +15,7 @@ from mcp.shared.exceptions import MCPError
 
 from gateway.mcp.tasks import EXTENSION
 from tests.support import mcp_wire
-from tests.support.listeners import WAIT_S, eventually
+from tests.support.listeners import WAIT_S, eventually, sse
 from tests.support.packages import tool, tools_json
 from tests.support.service import Service, get, running, wait_for_skills, write_skill
 
@@ -85,6 +85,26 @@ async def until(client: httpx2.AsyncClient, task_id: str, status: str) -> dict[s
 
     found: dict[str, Any] = await eventually(reached)
     return found
+
+
+async def test_a_run_is_followed_at_any_replica_by_its_topic(
+    clients: list[httpx2.AsyncClient], replicas: list[Service]
+) -> None:
+    begun = (await call(clients[0], "ask"))["taskId"]
+    async with sse(replicas[1].url, f"runs/{begun}") as inbox:
+
+        async def status(wanted: str) -> dict[str, Any]:
+            found: dict[str, Any] = await inbox.next(lambda state: state.get("data") == {"id": begun, "status": wanted})
+            return found
+
+        asked = await status("input_required")  # by now or from the start: what went before is conflated
+        assert (asked["topic"], asked["key"], asked["kind"]) == (f"runs/{begun}", begun, "run.input_required")
+        await task(clients[0], "cancel", begun)
+        ended = await status("cancelled")
+        assert int(ended["state_id"].rpartition("-")[2]) > int(asked["state_id"].rpartition("-")[2])
+    async with sse(replicas[0].url, f"runs/{begun}") as inbox:
+        latest = await inbox.next(lambda state: state.get("topic") == f"runs/{begun}")
+        assert (latest["data"]["status"], latest["state_id"]) == ("cancelled", ended["state_id"])
 
 
 @asynccontextmanager
