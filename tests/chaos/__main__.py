@@ -20,7 +20,7 @@ from tests.support.postgres import running_server
 NAMES = ("alpha", "beta", "gamma", "delta")
 READERS = 6
 P99_MS_MAX = 100.0
-# Whoever writes into Redis ten times a second can make a read wait for its record to be refilled, up to `LEASE_WAIT_S`,
+# Whoever writes into Redis all the time can make a read wait for its record to be refilled, up to `LEASE_WAIT_S`,
 # but not be answered wrongly.
 WRITTEN_TO = ("poison", "forge")
 
