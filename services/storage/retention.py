@@ -8,6 +8,7 @@ itself and finds its work anew, so one that fails, or ends with its replica, is 
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple, Self
 
 import structlog
@@ -118,21 +119,13 @@ class StorageRetention:
 
     async def _expire_invocations(self) -> None:
         before = rfc3339(self._now() - timedelta(days=self._kept.invocation_days))
-        removed = count = await self._store.expire_invocations(before, BATCH)
-        while count == BATCH:
-            count = await self._store.expire_invocations(before, BATCH)
-            removed += count
-        if removed:
+        if removed := await _in_batches(partial(self._store.expire_invocations, before)):
             metrics.invocations_expired.inc(removed)
             log.info("old invocations removed", invocations=removed)
 
     async def _expire_runs(self) -> None:
         before = rfc3339(self._now())
-        removed = count = await self._runs.expire_runs(before, BATCH)
-        while count == BATCH:
-            count = await self._runs.expire_runs(before, BATCH)
-            removed += count
-        if removed:
+        if removed := await _in_batches(partial(self._runs.expire_runs, before)):
             metrics.runs_expired.inc(removed)
             log.info("expired runs removed", runs=removed)
 
@@ -148,3 +141,12 @@ class StorageRetention:
         if removed:
             metrics.packages_pruned.inc(removed)
             log.info("unused package folders removed", folders=removed)
+
+
+async def _in_batches(expire: Callable[[int], Awaitable[int]]) -> int:
+    """How many went in all; `expire` removes at most the number it is given and says how many it did."""
+    removed = count = await expire(BATCH)
+    while count == BATCH:
+        count = await expire(BATCH)
+        removed += count
+    return removed
