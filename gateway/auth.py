@@ -23,6 +23,8 @@ from services.settings import Settings
 TICKET_S = 30.0
 _TICKETS_MAX = 10_000
 _HEADERS_MAX = 1024
+# A longer one is no key of ours, and is not kept: whoever has no key must not fill the memory.
+_HEADER_BYTES_MAX = 1024
 _CLAIM = f"{SCHEME} ".encode()
 _ADMIN = Principal("admin", ALL_SCOPES, Viewer(owners=None))
 
@@ -59,7 +61,7 @@ class Authenticator:
         if self.peers is not None and authorization[: len(_CLAIM)].lower() == _CLAIM:
             claim = self.peers.read(authorization.decode("latin-1"))
             return claim.principal if claim else None
-        return self._of_key(authorization)
+        return self._of_key(authorization) if len(authorization) <= _HEADER_BYTES_MAX else self._judged(authorization)
 
     def _judged(self, authorization: bytes) -> Principal | None:
         if self._key_hash is None:

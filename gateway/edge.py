@@ -47,6 +47,8 @@ _SECURITY = {
 }
 _SECURITY_LINES = "".join(f"{name}: {value}\r\n" for name, value in _SECURITY.items()).encode()
 _HOSTS_MAX = 1024
+# A name is at most 253 bytes (RFC 1035), and what anybody sends is kept.
+_HOST_BYTES_MAX = 300
 
 
 class _Refused(Exception):
@@ -134,7 +136,7 @@ class Edge:
     def _admitted(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal | None:
         """Who asks, None where nobody need be known. Raises `_Refused`."""
         host = headers.get(b"host", b"")
-        if not self._allows_host(host):
+        if len(host) > _HOST_BYTES_MAX or not self._allows_host(host):
             detail = "this host name is not served here; an operator allows it with SKILLWIRE_ALLOWED_HOSTS"
             raise _Refused(421, "foreign_host", detail)
         origin = headers.get(b"origin")

@@ -23,6 +23,7 @@ from services import metrics
 
 # Taking a path apart costs as much as what is then looked up.
 _PATHS_MAX = 4096
+_PATH_MAX = 256
 _PARAMETER = re.compile(r"{(\w+)}")
 
 
@@ -67,14 +68,14 @@ class HotLane:
             if operation.peek is not None and operation.http is not None
             for _, path in [operation.http]
         )
-
         self._way = lru_cache(_PATHS_MAX)(self._found)
 
     def takes(self, scope: Scope) -> bool:
         return scope["method"] == "GET" and not scope["query_string"] and scope["path"].startswith(PREFIX)
 
     def answer(self, asked: Asked) -> Whole | None:
-        found = self._way(asked.scope["path"])
+        path = asked.scope["path"]
+        found = self._way(path) if len(path) <= _PATH_MAX else None
         if found is None or b"x-consistency" in asked.headers:
             return None
         way, values = found

@@ -101,6 +101,8 @@ def test_whoever_has_no_key_gets_nothing_from_it(client: httpx2.Client, key: str
         ("GET", "/skills/main/demo/", {}, 307),
         ("GET", "/skills/main/de%6Do", {}, 200),
         ("DELETE", "/skills/main/absent", {}, 404),
+        ("GET", "/skills/main/demo", {"host": "a" * 400}, 421),
+        ("GET", f"/skills/main/{'a' * 400}", {}, 422),
         ("GET", "/skills/main/demo", {"host": "evil.example", "origin": "http://other.example"}, 403),
     ],
 )
