@@ -6,7 +6,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, Table, inspect, select, update
+from sqlalchemy import ColumnElement, Executable, Table, inspect, select, update
+from sqlalchemy import Row as SqlRow
 from sqlalchemy.ext.asyncio.engine import AsyncConnection
 
 from services.failures import Unavailable
@@ -51,8 +52,8 @@ class Database(Protocol):
         """One snapshot of the database."""
         ...
 
-    def tailing(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """For single statements that must not wait behind other reads; each sees its own snapshot."""
+    async def look(self, statement: Executable, **parameters: Any) -> Sequence[SqlRow[Any]]:
+        """The rows of a single small read that must not wait behind others; it sees a snapshot of its own."""
         ...
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:

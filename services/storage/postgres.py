@@ -25,7 +25,8 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from sqlalchemy import ColumnElement, Table, event, literal_column, text
+from sqlalchemy import ColumnElement, Executable, Table, event, literal_column, text
+from sqlalchemy import Row as SqlRow
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -114,10 +115,9 @@ class PostgresDatabase:
         async with _connected(self._reads, READ_TIMEOUT_S) as connection:
             yield connection
 
-    @asynccontextmanager
-    async def tailing(self) -> AsyncIterator[AsyncConnection]:
+    async def look(self, statement: Executable, **parameters: Any) -> Sequence[SqlRow[Any]]:
         async with _connected(self._tails, TAIL_TIMEOUT_S) as connection:
-            yield connection
+            return (await connection.execute(statement, parameters)).all()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:

@@ -3,9 +3,10 @@
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, or_, select, tuple_, update
+from sqlalchemy import Row, bindparam, delete, func, or_, select, tuple_, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio.engine import AsyncConnection
@@ -21,6 +22,14 @@ from services.storage.sqlite import SqliteDatabase
 
 # With every read of the log, because a replica may fence the log of all.
 _EPOCH = select(schema.deployment.c.epoch).scalar_subquery().label("epoch")
+_HEAD = select(schema.change_head, _EPOCH).where(schema.change_head.c.ns == NAMESPACE)
+# Made once: to make it anew costs as much as to ask it.
+_TAIL = (
+    select(schema.changes, _EPOCH)
+    .where((schema.changes.c.ns == NAMESPACE) & (schema.changes.c.seq > bindparam("after")))
+    .order_by(schema.changes.c.seq)
+    .limit(bindparam("most"))
+)
 _SECRET_BYTES = 32
 _URLS = "the database URL must be sqlite:///PATH or postgresql://..."
 
@@ -64,26 +73,18 @@ class SqlStore:
             await database.close()
 
     async def head(self) -> Position:
-        async with self.database.tailing() as connection:
-            position = await _head(connection)
+        [row] = await self.database.look(_HEAD)
+        position = _position(row)
         self.epoch = position.epoch
         return position
 
     async def tail(self, after: int, limit: int) -> list[Change]:
-        table = schema.changes
-        query = (
-            select(table, _EPOCH)
-            .where((table.c.ns == NAMESPACE) & (table.c.seq > after))
-            .order_by(table.c.seq)
-            .limit(limit)
-        )
-        async with self.database.tailing() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self.database.look(_TAIL, after=after, most=limit)
         return [read_change(row.epoch, row) for row in rows]
 
     async def snapshot(self) -> CatalogSnapshot:
         async with self.reading() as connection:
-            position = await _head(connection)
+            position = _position((await connection.execute(_HEAD)).one())
             kept = publishing.skills_query().where(schema.skills.c.status != "removed")
             rows = (await connection.execute(kept)).all()
             streams = (await connection.execute(select(schema.streams))).all()
@@ -243,8 +244,8 @@ class SqlStore:
     async def lease_holder(self, name: str) -> str | None:
         table = schema.leases
         live = (table.c.name == name) & (table.c.until >= self.database.clock_s)
-        async with self.database.tailing() as connection:
-            return await connection.scalar(select(table.c.holder).where(live))
+        holders = await self.database.look(select(table.c.holder).where(live))
+        return holders[0].holder if holders else None
 
     async def record(self, invocations: Sequence[Invocation]) -> None:
         await calls.record(self.database, invocations)
@@ -347,7 +348,5 @@ def _database(url: str) -> Database:
     return PostgresDatabase(parsed)
 
 
-async def _head(connection: AsyncConnection) -> Position:
-    table = schema.change_head
-    row = (await connection.execute(select(table, _EPOCH).where(table.c.ns == NAMESPACE))).one()
+def _position(row: Row[Any]) -> Position:
     return Position(row.epoch, row.seq, change_id(row.epoch, row.seq, row.hash))

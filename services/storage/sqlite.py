@@ -5,9 +5,9 @@ WAL mode with `synchronous=FULL`: a commit that was answered survives a power cu
 all replicas of the machine; reads never wait for them. A plan is read for, made and written
 under that lock, so what it assumes cannot change meanwhile.
 
-A plan's transaction runs on a thread of its own from its first statement to its commit. Through
-the asynchronous driver every statement goes there and back three times, some forty hops a
-publish, which on a busy machine take longer than the disk does.
+A plan's transaction runs on a thread of its own from its first statement to its commit, and a look at
+the log on another. Through the asynchronous driver every statement goes there and back three times,
+some forty hops a publish, which on a busy machine take longer than the disk does.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Executable,
     Table,
     bindparam,
     create_engine,
@@ -34,6 +35,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy import Row as SqlRow
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -71,11 +73,9 @@ class SqliteDatabase:
         self.reads = create_async_engine(async_url, pool_size=4)
         self.writes = create_async_engine(async_url, pool_size=1, max_overflow=0)
         # A single statement has a snapshot of its own: neither a BEGIN before it nor a ROLLBACK after.
-        self._tails = create_async_engine(async_url, pool_size=1, pool_reset_on_return=None)
-        self.plans = create_engine(
-            url.set(drivername="sqlite"), pool_size=1, max_overflow=0, connect_args={"check_same_thread": False}
-        )
-        self.engines = (self.reads.sync_engine, self.writes.sync_engine, self._tails.sync_engine, self.plans)
+        self._looks = _engine_of_a_thread(url, pool_reset_on_return=None)
+        self.plans = _engine_of_a_thread(url)
+        self.engines = (self.reads.sync_engine, self.writes.sync_engine, self._looks, self.plans)
         for engine in self.engines:
             _set_up(engine)
         _read_through(self.reads.sync_engine)
@@ -83,6 +83,7 @@ class SqliteDatabase:
         for engine in (self.writes.sync_engine, self.plans):
             _begin_with(engine, "BEGIN IMMEDIATE")
         self._planner = ThreadPoolExecutor(1, thread_name_prefix="sqlite plans")
+        self._looker = ThreadPoolExecutor(1, thread_name_prefix="sqlite looks")
         self._writer = asyncio.Lock()
 
     async def prepare(self, migrate: bool = False) -> str:  # noqa: ARG002  # the file is ours: always
@@ -104,11 +105,12 @@ class SqliteDatabase:
             async with self.reads.connect() as connection:
                 yield connection
 
-    @asynccontextmanager
-    async def tailing(self) -> AsyncIterator[AsyncConnection]:
-        with _answering():
-            async with self._tails.connect() as connection:
-                yield connection
+    async def look(self, statement: Executable, **parameters: Any) -> Sequence[SqlRow[Any]]:
+        return await asyncio.get_running_loop().run_in_executor(self._looker, self._looked, statement, parameters)
+
+    def _looked(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[SqlRow[Any]]:
+        with _answering(), self._looks.connect() as connection:
+            return connection.execute(statement, parameters).all()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -163,7 +165,8 @@ class SqliteDatabase:
             await asyncio.to_thread(self._planner.shutdown)
             self.plans.dispose()
             await self.writes.dispose()
-        await self._tails.dispose()
+        await asyncio.to_thread(self._looker.shutdown)
+        self._looks.dispose()
         await self.reads.dispose()
 
 
@@ -253,6 +256,17 @@ def _answering() -> Iterator[None]:
             raise Full("the disk of the database is full") from error
         # `orig` alone: the whole error quotes the statement's parameters, and this message goes to callers.
         raise Unavailable(f"the database does not answer: {error.orig}") from error
+
+
+def _engine_of_a_thread(url: URL, **options: Any) -> Engine:
+    """For the one thread that works with it, which need not be the one that closes it."""
+    return create_engine(
+        url.set(drivername="sqlite"),
+        pool_size=1,
+        max_overflow=0,
+        connect_args={"check_same_thread": False},
+        **options,
+    )
 
 
 def _set_up(engine: Engine) -> None:
