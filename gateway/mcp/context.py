@@ -18,6 +18,7 @@ RequestContext = ServerRequestContext[Any, Any]
 MODERN = "2026-07-28"
 # Required of every result by 2026-07-28; clients of before ignore it.
 COMPLETE = {"resultType": "complete"}
+TTL_MS = 1000
 REVISION_META = "dev.skillwire/revision"
 CONSISTENCY_META = "dev.skillwire/consistency"
 
@@ -40,18 +41,25 @@ def level_of(context: RequestContext) -> Level:
 
 
 def cacheable(
-    context: RequestContext, result: dict[str, Any], ttl_ms: int = 1000, revision: int | None = None
+    context: RequestContext, result: dict[str, Any], ttl_ms: int = TTL_MS, revision: int | None = None
 ) -> dict[str, Any]:
     """The result as complete, with SEP-2549's hints on the wire that knows them.
 
     Private, because what is listed depends on who asks; a second, because a change is pushed
     but a client need not listen. Lists name the catalog's `revision`: equal ones list the same.
     """
-    if revision is not None:
-        result |= {"_meta": {REVISION_META: revision}}
     if context.protocol_version >= MODERN:
-        result |= {"ttlMs": ttl_ms, "cacheScope": "private"}
-    return {**result, **COMPLETE}
+        return result | cache_hints(revision, ttl_ms)
+    return {**result, **_of(revision), **COMPLETE}
+
+
+def cache_hints(revision: int | None = None, ttl_ms: int = TTL_MS) -> dict[str, Any]:
+    """What `cacheable` adds on the modern wire."""
+    return {**_of(revision), "ttlMs": ttl_ms, "cacheScope": "private", **COMPLETE}
+
+
+def _of(revision: int | None) -> dict[str, Any]:
+    return {} if revision is None else {"_meta": {REVISION_META: revision}}
 
 
 def unknown_resource(uri: str) -> MCPError:

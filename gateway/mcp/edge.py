@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.failures import rpc_error, status_of
 from gateway.lane import Asked
 from gateway.mcp.answers import Answers, Key
+from gateway.mcp.listing import SkillListing
 from gateway.mcp.plain import LISTEN, Ask, parse, routing_of, trimmed
 from gateway.mcp.streams import Filter, ListenStreams
 from gateway.mcp.tasks import own_tasks, task_heads
@@ -55,6 +56,7 @@ class McpEdge:
         self._sdk = sdk
         self._replica = replica
         self._server_meta = {f"{_P}serverInfo": server_info}
+        self._listing = SkillListing(replica.view, self._server_meta)
         self.answers = Answers(replica.feed, replica.view)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,9 +122,17 @@ class McpEdge:
 
     def _kept(self, key: Key) -> bytes | None:
         data = self.answers.find(key)
+        if data is None and key.method == "skills/list" and self._replica.feed.is_fresh:
+            data = self._listed(key)
         if data is None or (key.method == "tools/list" and not self._replica.tool_lists.hit(("mcp", key.viewer))):
             return None
         _BY_EDGE.inc()
+        return data
+
+    def _listed(self, key: Key) -> bytes | None:
+        state, data = self.answers.state(""), self._listing.page(key.viewer, key.argument)
+        if state is not None and data is not None:
+            self.answers.keep(key, state, data)
         return data
 
     async def _listen(self, ask: Ask, wanted: Filter, principal: Principal, receive: Receive, send: Send) -> None:

@@ -39,16 +39,16 @@ class SkillResources:
     async def list_skills(self, context: RequestContext, params: types.PaginatedRequestParams) -> dict[str, Any]:
         with answering():
             await self._replica.current(level_of(context))
-        skills = [skill for skill in self._served(context) if _is_listable(skill)]
+        skills = [skill for skill in self._served(context) if is_listable(skill)]
         shown, cursor = _page(skills, params.cursor)
-        result: dict[str, Any] = {"skills": [_entry(skill, skill.active) for skill in shown if skill.active]}
+        result: dict[str, Any] = {"skills": [skill_entry(skill, skill.active) for skill in shown if skill.active]}
         return cacheable(context, _with_cursor(result, cursor), revision=self._replica.view.revision)
 
     async def get_skill(self, context: RequestContext, params: UriParams) -> dict[str, Any]:
         skill, version, path = await self._resolve(context, params.uri)
         if path != uris.SKILL_MD or version.frontmatter.get("name") != skill.name:
             raise unknown_resource(params.uri)
-        return cacheable(context, {"skill": _entry(skill, version)})
+        return cacheable(context, {"skill": skill_entry(skill, version)})
 
     async def read_directory(self, context: RequestContext, params: DirectoryParams) -> dict[str, Any]:
         skill, version, path = await self._resolve(context, params.uri)
@@ -147,12 +147,12 @@ class SkillResources:
         return list(self._replica.view.served(principal.viewer.sees))
 
 
-def _is_listable(skill: Skill) -> bool:
+def is_listable(skill: Skill) -> bool:
     """SEP-2640: the last segment of the path equals the frontmatter's name."""
     return skill.active is not None and skill.active.frontmatter.get("name") == skill.name
 
 
-def _entry(skill: Skill, version: Version) -> dict[str, Any]:
+def skill_entry(skill: Skill, version: Version) -> dict[str, Any]:
     return {
         "uri": uris.pinned(skill, version),
         "frontmatter": version.frontmatter,
@@ -194,10 +194,15 @@ def _contents(uri: str, path: str, version: Version, data: bytes) -> dict[str, A
     return contents
 
 
+def is_cursor(cursor: str) -> bool:
+    """Whether it has the form of those given out here: a skill's id."""
+    return cursor.count("/") == 1
+
+
 def _page(skills: list[Skill], cursor: str | None) -> tuple[list[Skill], str | None]:
     """The page after `cursor` (the last id of the page before)."""
     if cursor is not None:
-        if cursor.count("/") != 1:
+        if not is_cursor(cursor):
             raise MCPError(types.INVALID_PARAMS, "this cursor was not given out here")
         skills = [skill for skill in skills if skill.id > cursor]
     return skills[:PAGE], skills[PAGE - 1].id if len(skills) > PAGE else None

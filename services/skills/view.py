@@ -69,11 +69,12 @@ class CatalogView:
             raise NotFound(f"there is no skill {skill_id}", skill=skill_id)
         return skill
 
-    def served(self, sees: Sees) -> Iterator[Skill]:
-        """Skills with an active version, in id order."""
-        for skill_id in self._ids:
-            skill = self._entries[skill_id].skill
-            if skill.active is not None and skill.status == "active" and sees(skill):
+    def served(self, sees: Sees, after: str = "") -> Iterator[Skill]:
+        """Skills with an active version, in id order, from the one after the id `after` on; the catalog may
+        change meanwhile."""
+        for skill_id in self._ids[bisect_right(self._ids, after) :]:
+            skill = self.find(skill_id)
+            if skill is not None and skill.active is not None and skill.status == "active" and sees(skill):
                 yield skill
 
     def page(

@@ -53,6 +53,27 @@ async def test_the_edge_answers_as_the_sdk_does(service: Service, method: str, p
         await eventually(is_the_same)
 
 
+async def test_listed_skills_keep_their_frontmatter_as_it_is(service: Service, skills: Path) -> None:
+    package = skills / "frontmatter-of-all-kinds"
+    package.mkdir()
+    (package / "SKILL.md").write_text(
+        '---\nname: frontmatter-of-all-kinds\ndescription: "\u00fc \u6587 \\U0001F600"\nnothing: null\n'
+        "metadata:\n  when: 2026-01-02\n  share: 1.5\n  flags: [true, null, {deep: ~}]\n---\nDo it.\n",
+        encoding="utf-8",
+    )
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+
+        async def is_the_same() -> bool:
+            before = await by_edge(client)
+            mine = await mcp_wire.request(client, "skills/list")
+            if await by_edge(client) != before + 1:
+                return False
+            assert mine == await mcp_wire.request(client, "skills/list", consistency="bounded")
+            return any(entry["frontmatter"]["name"] == package.name for entry in mine["result"]["skills"])
+
+        await eventually(is_the_same)
+
+
 async def raw_answers(service: Service, request: bytes, times: int) -> list[tuple[list[bytes], bytes]]:
     """Sent in one piece: only a request that comes alone is answered as soon as it was read."""
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
