@@ -1,3 +1,3 @@
 from gateway.lean import defer
 
-defer("mcp", "mcp.server", "redis", "redis.asyncio", "sqlalchemy.ext", "sqlalchemy.ext.asyncio")
+defer("mcp", "mcp.server", "httpx2", "redis", "redis.asyncio", "sqlalchemy.ext", "sqlalchemy.ext.asyncio")

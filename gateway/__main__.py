@@ -8,9 +8,9 @@ import click
 
 from gateway.lean import leave_out, share_heap, unbuilt, uncollected
 
-# FastAPI asks whether a model is one of pydantic's old ones; structlog would print tracebacks with
-# rich, whose local variables are what a caller sent (`gateway/logs.py`).
-_NEVER_USED = ("pydantic.v1", "rich")
+# FastAPI asks whether a model is one of pydantic's old ones, and would judge addresses of mail; structlog
+# would print tracebacks with rich, whose local variables are what a caller sent (`gateway/logs.py`).
+_NEVER_USED = ("pydantic.v1", "email_validator", "rich")
 
 
 class _Command(NamedTuple):

@@ -18,6 +18,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 
 from gateway.app import create_app
 from gateway.auth import Authenticator
+from gateway.lean import unbuilt
 from gateway.mcp.dialogue import questions_of
 from gateway.mcp.forwarding import SessionForwarding
 from gateway.mcp.push import McpPush
@@ -139,7 +140,8 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         is_raw = await probe()
         if not is_raw:
             replica.notices.append("push goes through ASGI: this uvicorn does not hand connections over")
-        app = create_app(replica, manager, forwarding, push.streams, authenticator, draining)
+        with unbuilt():
+            app = create_app(replica, manager, forwarding, push.streams, authenticator, draining)
         config = uvicorn.Config(
             app,
             lifespan="off",

@@ -62,14 +62,20 @@ class SessionForwarding:
         self._app = app
         self._presence = presence
         self._peers = peers
-        # Streams stay open for as long as their clients, and each has a connection.
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
-        self._client = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(None, connect=CONNECT_S), limits=limits, trust_env=False, follow_redirects=False
-        )
+        self._made: httpx2.AsyncClient | None = None
+        self._making = asyncio.Lock()
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._made is not None:
+            await self._made.aclose()
+
+    async def _client(self) -> "httpx2.AsyncClient":
+        """Made when the first request is handed on: most replicas never do, and what it imports and the
+        certificates it reads are a tenth of a start."""
+        async with self._making:
+            if self._made is None:
+                self._made = await asyncio.to_thread(_new_client)
+        return self._made
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         session = _header(scope, _SESSION)
@@ -117,14 +123,13 @@ class SessionForwarding:
         claim = self._peers.claim(replica, session, scope["state"]["principal"])
         headers = [(name, value) for name, value in scope["headers"] if name not in _OWN]
         headers.append((_AUTHORIZATION, self._peers.sealed(claim).encode()))
-        request = self._client.build_request(
-            scope["method"], f"{address}{scope['path']}", headers=headers, content=body
-        )
+        client = await self._client()
+        request = client.build_request(scope["method"], f"{address}{scope['path']}", headers=headers, content=body)
         relay = _Relay(send)
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(_watch(receive))
-                await self._relay(request, claim, relay)
+                await self._relay(client, request, claim, relay)
                 watching.cancel()
         except* _Left:
             metrics.mcp_forwarded.labels("left").inc()
@@ -137,8 +142,10 @@ class SessionForwarding:
         else:
             metrics.mcp_forwarded.labels("relayed").inc()
 
-    async def _relay(self, request: httpx2.Request, claim: Claim, relay: "_Relay") -> None:
-        answer = await self._client.send(request, stream=True)
+    async def _relay(
+        self, client: "httpx2.AsyncClient", request: "httpx2.Request", claim: Claim, relay: "_Relay"
+    ) -> None:
+        answer = await client.send(request, stream=True)
         try:
             if not self._peers.is_proved(claim, answer.headers.get(PROOF_HEADER, "")):
                 raise Stranger(f"{request.url} answered without a proof")
@@ -171,6 +178,13 @@ class _Relay:
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _new_client() -> "httpx2.AsyncClient":
+    # Streams stay open for as long as their clients, and each has a connection.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+    timeout = httpx2.Timeout(None, connect=CONNECT_S)
+    return httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=False, follow_redirects=False)
 
 
 def _header(scope: Scope, wanted: bytes) -> str:

@@ -22,9 +22,9 @@ import pytest
 from tests.support import listeners, mcp_wire
 from tests.support.service import Service, get, running, write_skill
 
-pytestmark = [pytest.mark.anyio, pytest.mark.bench, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.anyio, pytest.mark.bench, pytest.mark.timeout(600)]
 
-EDITS = 50
+EDITS = 200
 # A notice says nothing of what it is about: those of before must not be taken for the news.
 SETTLE_S = 1.0
 # Settings of both replicas: the embedded Valkey carries hints; without it a replica tails on its own.

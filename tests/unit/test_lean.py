@@ -79,6 +79,41 @@ print(Later.__pydantic_complete__)
     assert said_by(program).splitlines() == ["False", "a True", "True"]
 
 
+def test_an_adapter_is_built_when_it_is_used_and_finds_the_names_of_who_made_it() -> None:
+    program = """
+from typing_extensions import TypedDict
+from gateway.lean import unbuilt
+with unbuilt():
+    from pydantic import ConfigDict, TypeAdapter
+Number = int
+listed = TypeAdapter(list["Number"])
+strict = TypeAdapter[list["Number"]](list["Number"], config=ConfigDict(strict=True))
+class Own(TypedDict):
+    __pydantic_config__ = {"extra": "forbid"}
+    name: str
+own = TypeAdapter(Own)
+print(listed.pydantic_complete, listed.validate_python(["1"]), listed.pydantic_complete)
+for given in (lambda: strict.validate_python(["1"]), lambda: own.validate_python({"name": "a", "more": 1})):
+    try:
+        print(given())
+    except ValueError as error:
+        print(error.errors()[0]["type"])
+import pydantic
+print(pydantic.TypeAdapter(int).pydantic_complete)
+"""
+    assert said_by(program).splitlines() == ["False [1] True", "int_type", "extra_forbidden", "True"]
+
+
+def test_the_service_imports_no_client_of_other_replicas() -> None:
+    program = """
+import sys
+from gateway.__main__ import main
+main.get_command(None, "serve")
+print([name for name in ("httpcore2", "httpx2._client", "email_validator.syntax") if name in sys.modules])
+"""
+    assert said_by(program) == "[]"
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have one heap")
 def test_threads_share_one_heap() -> None:
     program = """
