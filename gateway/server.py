@@ -6,6 +6,7 @@ Left to itself, uvicorn 0.54 waits for an open event stream for ever, or cuts it
 """
 
 import asyncio
+import gc
 import math
 import signal
 import socket
@@ -166,6 +167,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             skills=len(replica.view),
             ready_in_s=round(monotonic_s() - started_s, 2),
         )
+        gc.freeze()  # the catalog stays: to look through it for garbage would stop everything for 15 ms, again and again
         replica.begin()
         await server.serve(sockets=[listener])
         await server.finish()
