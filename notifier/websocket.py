@@ -110,8 +110,8 @@ class _RpcStream(Stream):
     def _local_commands(self) -> dict[str, Registered]:
         return {
             "subscribe": Registered(self._subscribe, 15.0),
-            "unsubscribe": Registered(self._unsubscribe, is_plain=True),
-            "ping": Registered(self._ping, is_plain=True),
+            "unsubscribe": Registered(self._unsubscribe),
+            "ping": Registered(self._ping),
         }
 
     def _send(self, message: bytes) -> None:
