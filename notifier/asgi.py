@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from notifier.close_codes import CloseCode
-from notifier.wire import BATCH_BYTES, CLOSE_S, Encode, Peer
+from notifier.wire import BATCH_BYTES, BEATS_UNANSWERED_MAX, CLOSE_S, Encode, Peer
 
 
 class AsgiWire:
     """A queue of whatever `send` takes; its task is whoever awaits `drain`.
 
-    `to_message` makes what `send` takes of one of the stream's own messages.
+    `to_message` makes what `send` takes of one of the stream's own messages. `ping` is one that makes a client say
+    something, sent behind every heartbeat: ASGI has no pings. Without it clients are not expected to speak.
     """
 
     def __init__(
@@ -21,12 +22,15 @@ class AsgiWire:
         send: Callable[[Any], Awaitable[None]],
         encode: Encode,
         to_message: Callable[[bytes], Any],
+        ping: bytes | None = None,
     ) -> None:
         self.encode = encode
         self.close: CloseCode | None = None
         self._peer = peer
         self._send = send
         self._to_message = to_message
+        self._ping = ping
+        self._beats = 0  # since the client was heard last
         self._waiting: deque[Any] = deque()
         self._waiting_bytes = 0
         self._is_paused = False
@@ -49,8 +53,18 @@ class AsgiWire:
         self.write(self._to_message(message))
 
     def beat(self, message: bytes) -> bool:
+        if self._ping is None:
+            self.post(message)
+            return True
+        self._beats += 1
+        if self._beats > BEATS_UNANSWERED_MAX:
+            return False
         self.post(message)
+        self.post(self._ping)
         return True
+
+    def heard(self) -> None:
+        self._beats = 0
 
     def finish(self, close: CloseCode) -> None:
         self.close = close

@@ -8,52 +8,10 @@ what `asyncio.tasks.Task` does in Python.
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-
-
-class TimeIsUp(Exception):
-    """Of a `Deadline`; a `TimeoutError` is the work's own."""
-
-
-class Deadline:
-    """As `asyncio.timeout`; in an eager task it needs no timer until the task waits."""
-
-    __slots__ = ("_cancelling", "_has_come", "_loop", "_task", "_timeout_s", "_timer")
-
-    def __init__(
-        self, timeout_s: float, task: "asyncio.Task[Any] | EagerTask[Any]", loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._timeout_s = timeout_s
-        self._task = task
-        self._loop = loop
-        self._cancelling = task.cancelling()
-        self._has_come = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        if isinstance(self._task, EagerTask):
-            self._task.before_waiting = self._start
-        else:
-            self._start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        elif isinstance(self._task, EagerTask):
-            self._task.before_waiting = None
-        # Somebody else may have cancelled the task as well: that comes first.
-        if self._has_come and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeIsUp from error
-
-    def _start(self) -> None:
-        self._timer = self._loop.call_later(self._timeout_s, self._come)
-
-    def _come(self) -> None:
-        self._has_come = True
-        self._task.cancel()
 
 
 def start_eagerly(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[T] | EagerTask[T]":
@@ -70,7 +28,7 @@ class EagerTask(asyncio.Future[T], Generic[T]):
     """To be made in a callback of the running loop, where no task is current."""
 
     __slots__ = (
-        "_cancel_message", "_cancels_requested", "_context", "_fut_waiter", "_must_cancel", "_work", "before_waiting",
+        "_cancel_message", "_cancels_requested", "_context", "_fut_waiter", "_must_cancel", "_work",
     )  # fmt: skip
 
     def __init__(self, work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
@@ -79,7 +37,6 @@ class EagerTask(asyncio.Future[T], Generic[T]):
         self._must_cancel = False
         self._cancel_message: Any = None
         self._cancels_requested = 0
-        self.before_waiting: Callable[[], None] | None = None  # called once
         self._work = work
         self._context = contextvars.copy_context()
         self._context.run(self._step)
@@ -138,9 +95,6 @@ class EagerTask(asyncio.Future[T], Generic[T]):
             asyncio._leave_task(loop, self)  # type: ignore[arg-type]  # documented
 
     def _wait_for(self, awaited: Any) -> None:
-        if self.before_waiting is not None:
-            self.before_waiting()
-            self.before_waiting = None
         if getattr(awaited, "_asyncio_future_blocking", None):
             awaited._asyncio_future_blocking = False  # the protocol of `await`
             awaited.add_done_callback(self._wake, context=self._context)

@@ -1,8 +1,30 @@
 """The notifier's Prometheus metrics; labels are closed sets."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 REGISTRY = CollectorRegistry()
+
+Outcome = Literal["ok", "error", "unknown", "invalid", "timeout", "cancelled", "busy"]
+
+
+class RpcCalls(Collector):
+    """Counted without the lock of a `Counter`, which costs a tenth of a call: all calls are of one thread."""
+
+    def __init__(self) -> None:
+        self.by_outcome: dict[Outcome, int] = dict.fromkeys(get_args(Outcome), 0)
+
+    def collect(self) -> Iterator[Metric]:
+        about = f"Calls over WebSocket, by outcome: {', '.join(self.by_outcome)}."
+        family = CounterMetricFamily("skillwire_rpc_calls", about, labels=["outcome"])
+        for outcome, count in self.by_outcome.items():
+            family.add_metric((outcome,), count)
+        yield family
+
 
 subscribers = Gauge("skillwire_subscribers", "Open streams, by transport.", ["transport"], registry=REGISTRY)
 events_published = Counter(
@@ -40,12 +62,8 @@ at_once_failures = Counter(
     "Requests that failed to be answered as soon as they were read, and went on to their route.",
     registry=REGISTRY,
 )
-rpc_calls = Counter(
-    "skillwire_rpc_calls_total",
-    "Calls over WebSocket, by outcome: ok, error, unknown, invalid, timeout, cancelled, busy.",
-    ["outcome"],
-    registry=REGISTRY,
-)
+rpc_calls = RpcCalls()
+REGISTRY.register(rpc_calls)
 fleet_replicas = Gauge("skillwire_fleet_replicas", "Other replicas whose states arrive here.", registry=REGISTRY)
 fleet_messages = Counter(
     "skillwire_fleet_messages_total",

@@ -17,8 +17,7 @@ INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """`params` is a JSON object or array, or None when it was left out."""
 
     id: bytes

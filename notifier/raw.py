@@ -219,17 +219,24 @@ class RawWebSocketProtocol(_Streaming, WebSocketsSansIOProtocol):
             if data[at] == TEXT_FINAL and self._peer is not None and self.conn.current_size is None:
                 if self._held is None and end < len(data):
                     self._held = []
-                self._take_text(apply_mask(data[first:end], data[first - 4 : first]))
+                self._take_text(self._peer, apply_mask(data[first:end], data[first - 4 : first]))
             else:
                 self._release()
                 super().data_received(data[at:end])
             at = end
 
-    def _take_text(self, message: bytes) -> None:
-        self.frames, self.curr_msg_data_type = [message], "text"
-        self.send_receive_event_to_app()
+    def _take_text(self, peer: Peer, message: bytes) -> None:
+        if not message.isascii():  # or there is nothing to find out
+            try:
+                message.decode()
+            except UnicodeDecodeError:
+                self.conn.send_close(1007)
+                self.handle_parser_exception()
+                return
+        peer.receive(message)
 
     def send_receive_event_to_app(self) -> None:
+        """A whole message that went through the parser."""
         if self.close_timer is None:
             super().send_receive_event_to_app()
             return
@@ -238,13 +245,9 @@ class RawWebSocketProtocol(_Streaming, WebSocketsSansIOProtocol):
         if self._peer is None:
             return
         if self.curr_msg_data_type == "text":
-            try:
-                message.decode()
-            except UnicodeDecodeError:
-                self.conn.send_close(1007)
-                self.handle_parser_exception()
-                return
-        self._peer.receive(message)
+            self._take_text(self._peer, message)
+        else:
+            self._peer.receive(message)
 
     def handle_close(self, event: Frame) -> None:
         self._let_go()

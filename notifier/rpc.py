@@ -1,9 +1,8 @@
 """Commands that clients call: registered once, served by every connection."""
 
-import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -32,15 +31,16 @@ class RpcError(Exception):
 class RpcCall:
     """One call of a command. `params` is its JSON, `{}` when left out; `principal` is who the edge let in.
 
-    `reverse(method, params, timeout_s)` calls the client back and returns its result; it raises `RpcError`.
+    `reverse(method, params, timeout_s)` calls the client back and returns its result; it raises `RpcError`. `report`
+    sends progress, for a caller that asked for it.
     """
 
     method: str
     params: Raw
     principal: object
     reverse: Callable[[str, bytes, float], Awaitable[Raw]]
-    _progress: Callable[[bytes], Awaitable[None]] | None = None
-    _after_reply: list[Callable[[], None]] = field(default_factory=list)
+    report: Callable[[bytes], Awaitable[None]] | None = None
+    _after_reply: list[Callable[[], None]] | None = None
 
     def decoded(self, params_type: type[T]) -> T:
         """The params as `params_type`; raises `RpcError` -32602 that says what is wrong."""
@@ -51,29 +51,35 @@ class RpcCall:
 
     async def progress(self, value: bytes) -> None:
         """Sends JSON ahead of the result, if the caller gave a progress token. Waits for a slow client."""
-        if self._progress is not None:
-            await self._progress(value)
+        if self.report is not None:
+            await self.report(value)
 
     def after_reply(self, callback: Callable[[], None]) -> None:
         """Calls back once the reply is queued for sending, before anything else can be; also when there is none."""
+        if self._after_reply is None:
+            self._after_reply = []
         self._after_reply.append(callback)
 
+    def replied(self) -> None:
+        """For the connection: the time of what waits in `after_reply` has come."""
+        if self._after_reply is not None:
+            for callback in self._after_reply:
+                callback()
 
-# A plain function answers at once, before the next message is read; it must not do anything that takes time.
-Command = Callable[[RpcCall], Awaitable[bytes] | bytes]
+
+# What answers with bytes does so at once, before the next message is read: it must not do anything that takes time.
+Command = Callable[[RpcCall], Coroutine[Any, Any, bytes] | bytes]
 TCommand = TypeVar("TCommand", bound=Command)
 
 
 class Registered(NamedTuple):
-    """`is_plain` for a command that is no coroutine function."""
-
     command: Command
     timeout_s: float = 30.0
-    is_plain: bool = False
 
 
 class RpcRegistry:
-    """Names to commands. A command returns its result as JSON bytes; a plain function is called where it stands.
+    """Names to commands. A command is called where its message was read and returns its result as JSON bytes, or a
+    coroutine that does: a plain function may answer what it can at once, and leave the rest to one.
 
     It may raise `RpcError`; any other exception goes through `translate`, which belongs to the edge.
     """
@@ -86,8 +92,7 @@ class RpcRegistry:
         """Raises ValueError for a name that is taken."""
         if name in self._commands:
             raise ValueError(f"command {name!r} is registered already")
-        waits = inspect.iscoroutinefunction(command) or inspect.iscoroutinefunction(getattr(command, "__call__", None))  # noqa: B004  # an object whose call is a coroutine
-        self._commands[name] = Registered(command, timeout_s, is_plain=not waits)
+        self._commands[name] = Registered(command, timeout_s)
 
     def command(self, name: str, timeout_s: float = 30.0) -> Callable[[TCommand], TCommand]:
         """`add` as a decorator."""
@@ -117,15 +122,15 @@ class _WithMeta(msgspec.Struct, frozen=True):
     meta: CallMeta = msgspec.field(name="_meta", default_factory=CallMeta)
 
 
-_NO_META = CallMeta()
 _decode_meta = msgspec.json.Decoder(_WithMeta).decode
 
 
-def call_meta(params: Raw | None) -> CallMeta:
-    """The `_meta` of an object's params; raises `RpcError` -32602 for one that is malformed."""
-    if params is None or not bytes(params).startswith(b"{") or b'"_meta"' not in bytes(params):
-        return _NO_META
+def call_meta(params: Raw) -> CallMeta | None:
+    """The `_meta` of an object's params, None when there is none. Raises `RpcError` -32602 when it is malformed."""
+    text = bytes(params)
+    if b'"_meta"' not in text or not text.startswith(b"{"):
+        return None
     try:
-        return _decode_meta(params).meta
+        return _decode_meta(text).meta
     except msgspec.ValidationError as exc:
         raise RpcError(INVALID_PARAMS, "Invalid params", {"code": "invalid", "detail": str(exc)}) from exc

@@ -1,26 +1,25 @@
-"""JSON-RPC over one connection, both ways: the calls of its client, and ours to it."""
+"""JSON-RPC over one connection, both ways: the calls of its client, and ours to it.
+
+A call whose answer is at hand has no task: it is answered where its message was read. Only one that waits is written
+down (`_Waiting`), with a timer for its deadline.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
 
 import msgspec
 import structlog
 from msgspec import Raw
 
 from notifier import protocol
-from notifier.eager import Deadline, TimeIsUp, start_eagerly
-from notifier.metrics import rpc_calls
+from notifier.eager import EagerTask, start_eagerly
+from notifier.metrics import Outcome, rpc_calls
 from notifier.protocol import Batch, Invalid, Message, Notification, Request, Response
 from notifier.rpc import BUSY, DISCONNECTED, TIMED_OUT, Registered, RpcCall, RpcError, RpcRegistry, call_meta
 
 log = structlog.get_logger(__name__)
-
-# Found once: a label that is looked up for every call costs more than its count.
-_COUNTS = {
-    outcome: rpc_calls.labels(outcome)
-    for outcome in ("ok", "error", "unknown", "invalid", "timeout", "cancelled", "busy")
-}
 
 # push.md section 4: more than a screenful of dashboard needs, less than one client needs to starve the others.
 CALLS_MAX = 64
@@ -34,21 +33,64 @@ class Cancelled(msgspec.Struct, frozen=True):
     request_id: Raw = msgspec.field(name="requestId")
 
 
-class _Outcome(NamedTuple):
-    """`reply` is None for a notification, and for a request that was cancelled (as in MCP)."""
-
-    reply: bytes | None
-    after_reply: Iterable[Callable[[], None]] = ()
+# Takes the reply to a call: None for a notification, and for a request that was cancelled (as in MCP).
+End = Callable[[bytes | None, RpcCall], None]
 
 
-_NOTHING = _Outcome(None)
+class _Waiting:
+    """A call that has not ended at once; `end` takes its reply."""
+
+    __slots__ = ("call", "end", "is_late", "request_id", "task", "timer")
+
+    timer: asyncio.TimerHandle
+
+    def __init__(
+        self, request_id: bytes | None, call: RpcCall, end: End, task: "asyncio.Task[bytes] | EagerTask[bytes]"
+    ) -> None:
+        self.request_id = request_id
+        self.call = call
+        self.end = end
+        self.task = task
+        self.is_late = False
+
+    def time_out(self) -> None:
+        self.is_late = True
+        self.task.cancel()
+
+    @property
+    def is_over_time(self) -> bool:
+        """Ended by its deadline alone: when somebody else has cancelled it as well, that comes first."""
+        return self.is_late and self.task.cancelling() == 1
+
+
+class _Batch:
+    """The replies to one array of calls, which are sent together; `post` sends."""
+
+    def __init__(self, replies: list[bytes], calls: int, post: Callable[[bytes], None]) -> None:
+        self._replies = replies
+        self._missing = calls
+        self._ended: list[RpcCall] = []
+        self._post = post
+
+    def take(self, reply: bytes | None, call: RpcCall) -> None:
+        if reply is not None:
+            self._replies.append(reply)
+        self._ended.append(call)
+        self._missing -= 1
+        if self._missing:
+            return
+        if self._replies:
+            self._post(protocol.encode_batch(self._replies))
+        for each in self._ended:
+            each.replied()
 
 
 class RpcConnection:
     """Owns the tasks of its calls; `close` cancels them and waits for their ends.
 
-    `send` takes one encoded message and never waits; whoever can waits for `writable` first. `local` are commands
-    of this connection alone; they go before those of the registry.
+    `send` takes one encoded message and never waits. A reply is sent without asking: it is in memory already, and a
+    client that does not read is not read from. What a command says meanwhile waits for `writable` first. `local` are
+    commands of this connection alone; they go before those of the registry.
     """
 
     __slots__ = (
@@ -71,7 +113,7 @@ class RpcConnection:
         self._local = local
         self._in_flight = 0
         self._loop = asyncio.get_running_loop()
-        self._running: dict[bytes, asyncio.Task[object]] = {}
+        self._running: dict[bytes, asyncio.Future[bytes]] = {}
         self._tasks: set[asyncio.Future[Any]] = set()
         self._waiting: dict[bytes, asyncio.Future[Raw]] = {}
         self._number = 0  # of our newest call
@@ -93,20 +135,26 @@ class RpcConnection:
         the client sent."""
         message = protocol.parse(text)
         if isinstance(message, Request) and self._admits(message):
-            self._call_one(message)
+            self._begin(message, message.id, self._reply)
             return
         messages = message.messages if isinstance(message, Batch) else (message,)
-        outcomes: list[bytes] = []
+        replies: list[bytes] = []
         admitted: list[Request | Notification] = []
         for one in messages:
             if isinstance(one, Request | Notification) and self._admits(one):
                 admitted.append(one)
             elif (reply := self._answered_at_once(one)) is not None:
-                outcomes.append(reply)
-        if admitted:
-            self._start(self._answer(admitted, outcomes, is_batch=isinstance(message, Batch)))
-        elif outcomes:
-            self._post(protocol.encode_batch(outcomes) if isinstance(message, Batch) else outcomes[0])
+                replies.append(reply)
+        if not isinstance(message, Batch):
+            end = self._reply
+        elif admitted:
+            end = _Batch(replies, len(admitted), self._post).take
+        else:
+            replies = [protocol.encode_batch(replies)] if replies else []
+        for one in admitted:
+            self._begin(one, one.id if isinstance(one, Request) else None, end)
+        if not admitted and replies:
+            self._post(replies[0])
 
     async def call(self, method: str, params: bytes, timeout_s: float) -> Raw:
         """Calls the client and returns its result (JSON). Raises `RpcError`: the client's own, or ours."""
@@ -145,41 +193,83 @@ class RpcConnection:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _call_one(self, message: Request) -> None:
-        found = self._find(message.method)
-        if found is None or not found.is_plain:
-            self._start(self._answer_one(message))
+    def _begin(self, message: Request | Notification, request_id: bytes | None, end: End) -> None:
+        """Runs a call to where it waits first, which is its end as a rule."""
+        call = RpcCall(message.method, message.params or _EMPTY, self._principal, self.call)
+        found = self._local.get(message.method) or self._registry.find(message.method)
+        if found is None:
+            unknown = RpcError(protocol.METHOD_NOT_FOUND, "Method not found")
+            self._fail(request_id, call, end, unknown, "unknown")
             return
         try:
-            self._post(protocol.encode_result(message.id, self._plain(found, message)))
-        except RpcError as exc:
-            self._post(protocol.encode_error(message.id, exc.code, exc.message, exc.data))
-        finally:
-            self._in_flight -= 1
+            timeout_s = found.timeout_s if message.params is None else self._heeded(call, found.timeout_s)
+            answer = found.command(call)
+            if not isinstance(answer, bytes):
+                task = start_eagerly(answer, self._loop)
+                if not task.done():
+                    self._wait(_Waiting(request_id, call, end, task), timeout_s)
+                    return
+                answer = task.result()
+        except asyncio.CancelledError:
+            self._end(call, end, None, "cancelled")
+        except Exception as exc:  # noqa: BLE001  # the boundary of one request, which logs it
+            self._fail(request_id, call, end, exc)
+        else:
+            self._end(call, end, None if request_id is None else protocol.encode_result(request_id, answer), "ok")
 
-    def _plain(self, found: Registered, message: Request) -> bytes:
-        outcome = "error"
-        call = RpcCall(message.method, message.params or _EMPTY, self._principal, self.call)
+    def _heeded(self, call: RpcCall, timeout_s: float) -> float:
+        """The time that the call has, once it knows what its `_meta` says. Raises `RpcError` when that is malformed."""
+        meta = call_meta(call.params)
+        if meta is None:
+            return timeout_s
+        if meta.progress_token is not msgspec.UNSET:
+            call.report = self._progress_to(bytes(meta.progress_token))
+        return timeout_s if meta.timeout_ms is None else min(timeout_s, meta.timeout_ms / 1000)
+
+    def _wait(self, waiting: _Waiting, timeout_s: float) -> None:
+        self._tasks.add(waiting.task)
+        if waiting.request_id is not None:
+            self._running[waiting.request_id] = waiting.task
+        waiting.timer = self._loop.call_later(timeout_s, waiting.time_out)
+        waiting.task.add_done_callback(partial(self._take_end, waiting))
+
+    def _take_end(self, waiting: _Waiting, task: "asyncio.Future[bytes]") -> None:
+        waiting.timer.cancel()
+        self._tasks.discard(task)
+        request_id, call, end = waiting.request_id, waiting.call, waiting.end
+        if request_id is not None and self._running.get(request_id) is task:
+            del self._running[request_id]
         try:
-            result = found.command(call)
-            assert isinstance(result, bytes)
-            outcome = "ok"
-        except RpcError:
-            raise
-        except Exception as exc:  # the boundary of one request
-            raise self._translated(message.method, exc) from exc
-        finally:
-            _COUNTS[outcome].inc()
-        return result
+            answer = task.result()
+        except asyncio.CancelledError:
+            if waiting.is_over_time:
+                late = RpcError(TIMED_OUT, "timed out", {"code": "timeout", "retryable": True})
+                self._fail(request_id, call, end, late, "timeout")
+            else:
+                self._end(call, end, None, "cancelled")
+        except Exception as exc:  # noqa: BLE001  # the boundary of one request, which logs it
+            self._fail(request_id, call, end, exc)
+        else:
+            self._end(call, end, None if request_id is None else protocol.encode_result(request_id, answer), "ok")
 
-    def _start(self, work: Coroutine[object, object, None]) -> None:
-        task = start_eagerly(work, self._loop)
-        if not task.done():
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _fail(
+        self, request_id: bytes | None, call: RpcCall, end: End, exc: Exception, outcome: Outcome = "error"
+    ) -> None:
+        error = exc if isinstance(exc, RpcError) else self._translated(call.method, exc)
+        reply = None
+        if request_id is not None:
+            reply = protocol.encode_error(request_id, error.code, error.message, error.data)
+        self._end(call, end, reply, outcome)
 
-    def _find(self, method: str) -> Registered | None:
-        return self._local.get(method) or self._registry.find(method)
+    def _end(self, call: RpcCall, end: End, reply: bytes | None, outcome: Outcome) -> None:
+        rpc_calls.by_outcome[outcome] += 1
+        self._in_flight -= 1
+        end(reply, call)
+
+    def _reply(self, reply: bytes | None, call: RpcCall) -> None:
+        if reply is not None:
+            self._post(reply)
+        call.replied()
 
     async def _send(self, message: bytes) -> None:
         await self._writable()
@@ -197,26 +287,26 @@ class RpcConnection:
         """The reply to what starts no call; None when there is none to give."""
         match message:
             case Invalid(reply):
-                _COUNTS["invalid"].inc()
+                rpc_calls.by_outcome["invalid"] += 1
                 return reply
             case Response():
                 self._settle(message)
             case Request(request_id):
-                _COUNTS["busy"].inc()
+                rpc_calls.by_outcome["busy"] += 1
                 busy = {"code": "exhausted", "retryable": True, "retryAfterMs": _BUSY_RETRY_MS}
                 return protocol.encode_error(request_id, BUSY, "too many calls in flight", busy)
             case Notification("notifications/cancelled", params):
                 self._cancel(params)
             case Notification(method):
                 if not method.startswith("notifications/"):
-                    _COUNTS["busy"].inc()
+                    rpc_calls.by_outcome["busy"] += 1
         return None
 
     def _cancel(self, params: Raw | None) -> None:
         try:
             request_id = bytes(msgspec.json.decode(params or _EMPTY, type=Cancelled).request_id)
         except msgspec.ValidationError:
-            _COUNTS["invalid"].inc()
+            rpc_calls.by_outcome["invalid"] += 1
             return
         if (task := self._running.get(request_id)) is not None:
             task.cancel()
@@ -234,85 +324,6 @@ class RpcConnection:
         except msgspec.ValidationError:
             error = _ClientError(protocol.INTERNAL_ERROR, "the client's error is malformed")
         answer.set_exception(RpcError(error.code, error.message, error.data))
-
-    async def _answer_one(self, message: Request) -> None:
-        """Runs one call in the current task, and answers it."""
-        after_reply: list[Callable[[], None]] = []
-        try:
-            reply = await self._reply(message, after_reply)
-            await self._writable()
-            self._post(reply)
-        finally:
-            for callback in after_reply:
-                callback()
-
-    async def _answer(self, messages: list[Request | Notification], replies: list[bytes], *, is_batch: bool) -> None:
-        """Runs the calls of one incoming message side by side and sends their replies together."""
-        async with asyncio.TaskGroup() as group:
-            calls = [group.create_task(self._run(message)) for message in messages]
-        outcomes = [_NOTHING if call.cancelled() else call.result() for call in calls]
-        replies += [outcome.reply for outcome in outcomes if outcome.reply is not None]
-        try:
-            if replies:
-                await self._send(protocol.encode_batch(replies) if is_batch else replies[0])
-        finally:
-            for outcome in outcomes:
-                for callback in outcome.after_reply:
-                    callback()
-
-    async def _run(self, message: Request | Notification) -> _Outcome:
-        after_reply: list[Callable[[], None]] = []
-        try:
-            reply = await self._reply(message, after_reply)
-        except asyncio.CancelledError:
-            for callback in after_reply:
-                callback()
-            raise
-        return _Outcome(reply if isinstance(message, Request) else None, after_reply)
-
-    async def _reply(self, message: Request | Notification, after_reply: list[Callable[[], None]]) -> bytes:
-        """What one call is answered, if it is to be."""
-        request_id = message.id if isinstance(message, Request) else b"null"
-        task = asyncio.current_task(self._loop)
-        assert task is not None
-        if isinstance(message, Request):
-            self._running[request_id] = task
-        outcome = "cancelled"
-        try:
-            found = self._find(message.method)
-            if found is None:
-                outcome = "unknown"
-                return protocol.encode_error(request_id, protocol.METHOD_NOT_FOUND, "Method not found")
-            timeout_s, call = self._prepared(message, found, after_reply)
-            with Deadline(timeout_s, task, self._loop):
-                answer = found.command(call)
-                result = answer if isinstance(answer, bytes) else await answer
-            outcome = "ok"
-            return protocol.encode_result(request_id, result)
-        except RpcError as exc:
-            outcome, error = "error", exc
-        except TimeIsUp:
-            outcome, error = "timeout", RpcError(TIMED_OUT, "timed out", {"code": "timeout", "retryable": True})
-        except Exception as exc:  # noqa: BLE001  # the boundary of one request, which logs it
-            outcome, error = "error", self._translated(message.method, exc)
-        finally:
-            _COUNTS[outcome].inc()
-            self._in_flight -= 1
-            if self._running.get(request_id) is task:
-                del self._running[request_id]
-        return protocol.encode_error(request_id, error.code, error.message, error.data)
-
-    def _prepared(
-        self, message: Request | Notification, found: Registered, after_reply: list[Callable[[], None]]
-    ) -> tuple[float, RpcCall]:
-        """The time that a call has, and the call. Raises `RpcError` for a malformed `_meta`."""
-        meta = call_meta(message.params)
-        timeout_s = found.timeout_s
-        if meta.timeout_ms is not None:
-            timeout_s = min(timeout_s, meta.timeout_ms / 1000)
-        progress = None if meta.progress_token is msgspec.UNSET else self._progress_to(bytes(meta.progress_token))
-        params = message.params or _EMPTY
-        return timeout_s, RpcCall(message.method, params, self._principal, self.call, progress, after_reply)
 
     def _translated(self, method: str, exc: Exception) -> RpcError:
         error = self._registry.translate(exc)

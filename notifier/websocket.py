@@ -11,7 +11,7 @@ from notifier.asgi import AsgiWire
 from notifier.close_codes import FULL, TOO_LARGE, CloseCode
 from notifier.events import Viewer
 from notifier.notifier import UnifiedNotifier
-from notifier.protocol import INVALID_PARAMS, encode_notification
+from notifier.protocol import INVALID_PARAMS, encode_notification, encode_request
 from notifier.raw import RAW, RawWebSocketProtocol
 from notifier.rpc import Registered, RpcCall, RpcError, RpcRegistry
 from notifier.rpc_connection import RpcConnection
@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 MESSAGE_BYTES_MAX = 1024 * 1024
 # Together with the close this stays below the five seconds that `UnifiedNotifier.close` waits.
 _FINISH_S = 3.0
+# JSON-RPC has every client answer a call, be it with an error; nobody waits for what this one says.
+_PING = encode_request("s-ping", "ping", b"{}")
 
 
 class SubscribeParams(msgspec.Struct, frozen=True):
@@ -110,8 +112,8 @@ class _RpcStream(Stream):
     def _local_commands(self) -> dict[str, Registered]:
         return {
             "subscribe": Registered(self._subscribe, 15.0),
-            "unsubscribe": Registered(self._unsubscribe, is_plain=True),
-            "ping": Registered(self._ping, is_plain=True),
+            "unsubscribe": Registered(self._unsubscribe),
+            "ping": Registered(self._ping),
         }
 
     def _send(self, message: bytes) -> None:
@@ -158,7 +160,7 @@ def _topics(names: list[str], joined: frozenset[str] = frozenset()) -> frozenset
 
 
 async def _serve_over_asgi(websocket: WebSocket, stream: _RpcStream) -> None:
-    wire = AsgiWire(stream, websocket.send_text, websocket_texts, bytes.decode)
+    wire = AsgiWire(stream, websocket.send_text, websocket_texts, bytes.decode, _PING)
 
     async def read() -> None:
         while True:
@@ -166,6 +168,7 @@ async def _serve_over_asgi(websocket: WebSocket, stream: _RpcStream) -> None:
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return
+            wire.heard()
             text = message.get("text")
             stream.receive(message["bytes"] if text is None else text.encode())
 

@@ -24,7 +24,7 @@ _key = click.option("--key", envvar="SKILLWIRE_KEY", help="An API key. [env: SKI
 
 
 class _Message(msgspec.Struct):
-    id: int | None = None
+    id: int | str | None = None
     method: str = ""
     params: msgspec.Raw = msgspec.Raw(b"{}")
     result: msgspec.Raw = msgspec.Raw(b"null")
@@ -81,7 +81,10 @@ class Watch:
                 message = msgspec.json.decode(await socket.recv(), type=_Message)
             if message.error is not None:
                 raise click.ClickException(str(message.error.get("message")))
-            self._take(message)
+            if message.method and message.id is not None:  # a call: the service asks whether this end lives
+                await socket.send(msgspec.json.encode({"jsonrpc": "2.0", "id": message.id, "result": {}}).decode())
+            else:
+                self._take(message)
 
     def _take(self, message: _Message) -> None:
         told = msgspec.json.decode(message.params, type=_Position)

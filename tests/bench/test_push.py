@@ -5,21 +5,26 @@ CPU is that of the server's process, from its own accounting; the clients are pr
 
 import json
 import shutil
+import statistics
 import subprocess
 import sys
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.bench.push import slow
+from tests.bench.push import rpc, slow
 from tests.bench.push.pace import BURST
 from tests.support.bench import machine
+from tests.support.load import idle_share
+from tests.support.service import get, running, wait_for_skills, write_skill
 
 pytestmark = pytest.mark.bench
 
 CLIENTS, EVENTS, PER_S = 1000, 40, 10
-CALLS, ROUNDS = 10_000, 3
+CALLS, ROUNDS = 480, 31
 NODE = Path(__file__).parent / "push" / "node"
 
 
@@ -114,24 +119,39 @@ def test_five_thousand_clients() -> None:
     assert cost["kib"] <= 20
 
 
-@pytest.mark.parametrize("in_flight", [1, 16])
-def test_round_trips_beside_fastapi(in_flight: int) -> None:
-    """Budget N4; the best of rounds that take turns. One call at a time shows mostly what it costs to wake a process,
-    which differs from minute to minute: the bound is on the work, with 16 calls under way. A coroutine function
-    (`skillwire-async`) has none but that it is not slower."""
-    names = ("skillwire", "skillwire-async", "fastapi")
-    rounds = [
-        {name: told(sys.executable, "-m", "tests.bench.push.rpc", name, str(CALLS), str(in_flight)) for name in names}
-        for _ in range(ROUNDS)
-    ]
-    us = {name: min(each[name]["us"] for each in rounds) for name in names}
-    for name in names:
-        per_s = max(each[name]["per_s"] for each in rounds)
-        ratio = us["fastapi"] / us[name]
-        print(f"{f'{name}, {in_flight} at a time':30}{per_s:8.0f} calls/s{us[name]:9.1f} us{ratio:9.2f} x fastapi")
-    assert us["skillwire-async"] <= us["fastapi"]
-    if in_flight > 1:
-        assert us["skillwire"] * 1.5 <= us["fastapi"]
+@pytest.mark.parametrize(("connections", "in_flight"), [(1, 16), (16, 1)])
+def test_round_trips_beside_fastapi(connections: int, in_flight: int, tmp_path: Path) -> None:
+    """Budget N4: a plain command, a coroutine function, and a read of the running service."""
+    write_skill(tmp_path / "skills", "hello-world", body="Step by step. " * 20)
+    with ExitStack() as stack:
+        service = stack.enter_context(running(tmp_path / "skills", tmp_path / "data"))
+        wait_for_skills(service, 1)
+        skill = tmp_path / "skill.json"
+        skill.write_bytes(msgspec.json.encode(get(service, "/skills/main/hello-world")))
+        own = stack.enter_context(rpc.serving("skillwire"))
+        peer = stack.enter_context(rpc.serving("fastapi", str(skill)))
+        lines = {
+            "plain": rpc.Line(*own, "echo", connections),
+            "async": rpc.Line(*own, "echo_later", connections),
+            "fastapi": rpc.Line(*peer, "echo", connections),
+            "get_skill": rpc.Line(service.process.pid, service.port, "get_skill", connections),
+            "fastapi get_skill": rpc.Line(*peer, "get_skill", connections),
+        }
+        for line in lines.values():
+            stack.callback(line.close)
+        while idle_share(service.process.pid, 1.0) > 0.05:  # what a start leaves for later
+            pass
+        costs = rpc.take_turns(lines, rounds=ROUNDS, calls=CALLS, in_flight=in_flight)
+    for name, each in costs.items():
+        beside = rpc.times_cheaper(each, costs["fastapi get_skill" if "get_skill" in name else "fastapi"])
+        cpu_us = statistics.median(cost.cpu_us for cost in each)
+        print(
+            f"{f'{name}, {connections} x {in_flight} calls':32}{cpu_us:7.1f} us CPU"
+            f"{1e6 / statistics.median(cost.clock_us for cost in each):9.0f} calls/s; x fastapi "
+            f"{beside.cpu_us:5.2f} by CPU,{beside.clock_us:5.2f} by the clock"
+        )
+        if "fastapi" not in name:
+            assert beside.cpu_us >= 1.5
 
 
 def test_clients_that_stop_reading_cost_the_others_nothing() -> None:

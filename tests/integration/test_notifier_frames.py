@@ -9,14 +9,9 @@ import msgspec
 import pytest
 from websockets.frames import Frame, Opcode
 
-from tests.support.notifier_server import pushing
+from tests.support.notifier_server import pushing, upgraded
 
 pytestmark = pytest.mark.anyio
-
-_REQUEST = (
-    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 def frame(data: bytes, opcode: Opcode = Opcode.TEXT, *, fin: bool = True, mask: bool = True) -> bytes:
@@ -47,14 +42,9 @@ class Socket:
 
 @asynccontextmanager
 async def opened(port: int, pipelined: bytes = b"") -> AsyncIterator[Socket]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(_REQUEST)
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(pipelined)
-    try:
+    async with upgraded(port) as (reader, writer):
+        writer.write(pipelined)
         yield Socket(reader, writer)
-    finally:
-        writer.close()
 
 
 async def test_messages_arrive_whole_and_in_order_however_their_bytes_are_cut() -> None:
@@ -138,24 +128,3 @@ async def test_bytes_that_came_before_the_connection_was_handed_over_are_not_los
                     (1, b'{"jsonrpc":"2.0","id":1,"result":{"text":""}}'),
                     (1, b'{"jsonrpc":"2.0","id":2,"result":{"text":""}}'),
                 ]
-
-
-async def answering(socket: Socket, beats: int) -> None:
-    """Answers pings until so many heartbeats have come."""
-    while beats:
-        opcode, payload = await socket.next_frame()
-        beats -= b"heartbeat" in payload
-        if opcode == Opcode.PING:
-            await socket.send(frame(payload, Opcode.PONG))
-
-
-async def test_client_that_gives_no_sign_of_life_is_told_to_come_back_and_one_that_does_stays() -> None:
-    async with pushing(heartbeat_s=0.2) as push, opened(push.port) as dead, opened(push.port) as alive:
-        answers = asyncio.create_task(answering(alive, beats=6))
-        got: list[tuple[int, bytes]] = []
-        while not got or got[-1][0] != Opcode.CLOSE:
-            got.append(await dead.next_frame())
-        await answers
-        assert [b"heartbeat" in payload for _, payload in got] == [True, False, True, False, False, False]
-        assert msgspec.json.decode(got[-2][1])["params"]["code"] == int.from_bytes(got[-1][1][:2]) == 3012
-        assert push.notifier.presence == {"websocket": 1}

@@ -6,13 +6,19 @@ import msgspec
 import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
+from websockets.frames import Frame, Opcode
 
+from gateway.commands.live import Watch
 from notifier import Event, RpcCall, Viewer
-from notifier.close_codes import SHUTDOWN, TOO_LARGE
+from notifier.close_codes import SHUTDOWN, SILENT, TOO_LARGE
+from notifier.metrics import REGISTRY
 from tests.support.notifier_log import announce
-from tests.support.notifier_server import RpcClient, pushing
+from tests.support.notifier_server import RpcClient, pushing, upgraded
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("raw", [True, False], ids=["raw", "asgi"])]
+
+
+CLOSED_AS_SILENT = Frame(Opcode.CLOSE, SILENT.code.to_bytes(2) + SILENT.reason.encode()).serialize(mask=False)
 
 
 async def closed(connection: ClientConnection) -> tuple[int, str]:
@@ -97,6 +103,39 @@ async def test_idle_connection_is_told_the_position(raw: bool) -> None:
             while (beat := await client.next_event())["params"] != {"position": push.log.rows[0].id}:
                 pass
         assert beat["method"] == "heartbeat"
+
+
+async def test_client_that_gives_no_sign_of_life_is_told_to_come_back_and_one_that_does_stays(raw: bool) -> None:
+    """The fast path pings, which a client's library answers by itself; ASGI has no pings, so a call does it."""
+    async with (
+        pushing(heartbeat_s=0.2, raw=raw) as push,
+        push.connect() as connection,
+        upgraded(push.port) as (dead, _),
+    ):
+        client = RpcClient(connection)
+        for _ in range(6):
+            assert (await client.next_event())["method"] == "heartbeat"
+        async with asyncio.timeout(5):
+            got = await dead.readuntil(CLOSED_AS_SILENT)
+        assert (got.count(b'"heartbeat"'), got.count(b'"bye"')) == (2, 1)
+        assert push.notifier.presence == {"websocket": 1}
+
+
+async def test_watch_of_the_command_line_gives_signs_of_life(raw: bool) -> None:
+    shown: asyncio.Queue[bytes] = asyncio.Queue()
+    ended_before = REGISTRY.get_sample_value("skillwire_silent_subscribers_total")
+    async with pushing(heartbeat_s=0.1, raw=raw) as push, push.connect() as connection:
+        watch = Watch(f"http://127.0.0.1:{push.port}", None, ["skills"], push.log.position.id, shown.put_nowait)
+        watching = asyncio.create_task(watch.run())
+        announce(push.log, push.notifier)
+        async with asyncio.timeout(5):
+            await shown.get()
+        client = RpcClient(connection)
+        for _ in range(6):
+            assert (await client.next_event())["method"] == "heartbeat"
+        watching.cancel()
+        await asyncio.wait([watching])
+    assert REGISTRY.get_sample_value("skillwire_silent_subscribers_total") == ended_before
 
 
 async def test_shutdown_answers_running_calls_and_closes_so_that_the_client_resumes(raw: bool) -> None:

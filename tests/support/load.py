@@ -43,7 +43,7 @@ def cpu_us_of(pid: int, port: int, request: bytes, *, connections: int, rounds: 
     of it would be laid to its requests.
     """
     with ExitStack() as stack:
-        stack.enter_context(_apart_from(pid))
+        stack.enter_context(apart_from(pid))
         sockets = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=_WAIT_S))
             for _ in range(connections)
@@ -61,7 +61,8 @@ def cpu_us_of(pid: int, port: int, request: bytes, *, connections: int, rounds: 
 
 
 @contextmanager
-def _apart_from(pid: int) -> Iterator[None]:
+def apart_from(pid: int) -> Iterator[None]:
+    """Where there are two processors, that process and this one have one each meanwhile."""
     ours = os.sched_getaffinity(0)
     theirs, *others = sorted(ours)
     if not others:

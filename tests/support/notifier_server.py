@@ -95,6 +95,21 @@ async def pushing(
         await serving
 
 
+@asynccontextmanager
+async def upgraded(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A WebSocket after its handshake, without anything that would speak its protocol."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    try:
+        await reader.readuntil(b"\r\n\r\n")
+        yield reader, writer
+    finally:
+        writer.close()
+
+
 class RpcClient:
     """Speaks JSON-RPC over a socket; what is not a reply waits in `events`, in order."""
 
@@ -118,8 +133,9 @@ class RpcClient:
             return msgspec.json.decode(await self.socket.recv(), type=dict[str, object])
 
     async def next_event(self) -> dict[str, object]:
-        """The next notification: its method, and its params."""
-        message = self.events.pop(0) if self.events else await self.receive()
+        """The next notification: its method, and its params. Whoever asks for it is alive, and answers pings."""
+        while (message := self.events.pop(0) if self.events else await self.receive()).get("method") == "ping":
+            await self.send({"jsonrpc": "2.0", "id": message["id"], "result": {}})
         assert "id" not in message
         return message
 

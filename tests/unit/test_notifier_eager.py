@@ -2,14 +2,13 @@
 
 import asyncio
 import contextvars
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
 import pytest
 
-from notifier.eager import Deadline, EagerTask, TimeIsUp, start_eagerly
+from notifier.eager import EagerTask, start_eagerly
 
 pytestmark = pytest.mark.anyio
 
@@ -216,61 +215,3 @@ async def test_waiting_for_what_is_no_future_is_an_error(make: Start) -> None:
 
     with pytest.raises(RuntimeError):
         await ended(make, work())
-
-
-async def in_time(timeout_s: float, work: Coroutine[Any, Any, Any]) -> Any:
-    task = asyncio.current_task()
-    assert task is not None
-    with Deadline(timeout_s, task, asyncio.get_running_loop()):
-        return await work
-
-
-async def test_time_is_up_for_work_that_waits_too_long_and_it_is_told(make: Start) -> None:
-    reached = asyncio.Event()
-
-    async def work() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            reached.set()
-
-    async def going_on() -> int:
-        task = asyncio.current_task()
-        assert task is not None
-        with pytest.raises(TimeIsUp):
-            await in_time(0.01, work())
-        await asyncio.sleep(0)
-        return task.cancelling()
-
-    assert await ended(make, going_on()) == 0
-    assert reached.is_set()
-
-
-async def test_timeout_of_the_works_own_is_not_ours(make: Start) -> None:
-    async def work() -> None:
-        async with asyncio.timeout(0.01):
-            await asyncio.Event().wait()
-
-    with pytest.raises(TimeoutError):
-        await ended(make, in_time(5, work()))
-
-
-async def test_cancelling_by_somebody_else_comes_before_the_deadline(make: Start) -> None:
-    async def work() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().call_later(0.01, task.cancel)
-        time.sleep(0.02)  # noqa: ASYNC251  # both are due in the turn that comes
-        await asyncio.Event().wait()
-
-    with pytest.raises(asyncio.CancelledError):
-        await ended(make, in_time(0.01, work()))
-
-
-async def test_time_that_was_enough_leaves_no_trace(make: Start) -> None:
-    async def work() -> str:
-        answer = await in_time(0.01, asyncio.sleep(0, "in time"))
-        await asyncio.sleep(0.02)  # a test of time itself
-        return str(answer)
-
-    assert await ended(make, work()) == "in time"

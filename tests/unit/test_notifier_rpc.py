@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -87,6 +88,16 @@ async def connected(registry: RpcRegistry) -> AsyncIterator[tuple[RpcConnection,
 
 def request(number: int, method: str, **params: object) -> bytes:
     return msgspec.json.encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+
+
+def at_once(connection: RpcConnection, *messages: bytes) -> None:
+    """Has them read in one turn of the loop, and in no task: as they are when a transport reads."""
+
+    def read() -> None:
+        for message in messages:
+            connection.receive(message)
+
+    asyncio.get_running_loop().call_soon(read)
 
 
 def by_id(reply: dict[str, object]) -> str:
@@ -219,6 +230,87 @@ async def test_call_that_takes_too_long_is_stopped_and_says_so(registry: RpcRegi
         assert gate.was_cancelled.is_set()
         connection.receive(request(2, "patient", _meta={"timeoutMs": 10}))
         assert (await wire.next())["error"]["code"] == -32001
+
+
+async def test_timeout_of_the_commands_own_is_an_error_like_others(registry: RpcRegistry) -> None:
+    @registry.command("impatient")
+    async def impatient(_: RpcCall) -> bytes:
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+        return b"null"
+
+    async with connected(registry) as (connection, wire):
+        connection.receive(request(1, "impatient"))
+        assert (await wire.next())["error"]["data"] == {"code": "translated"}
+
+
+async def test_call_that_is_cancelled_when_its_time_is_up_is_not_answered(registry: RpcRegistry) -> None:
+    reached = asyncio.Event()
+
+    async def dawdle(_: RpcCall) -> bytes:
+        cancel = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}'
+        asyncio.get_running_loop().call_later(0.01, connection.receive, cancel)
+        time.sleep(0.02)  # noqa: ASYNC251  # both are due in the turn that comes
+        try:
+            await asyncio.Event().wait()
+        finally:
+            reached.set()
+        return b"null"
+
+    registry.add("dawdle", dawdle, timeout_s=0.0)
+    async with connected(registry) as (connection, wire):
+        at_once(connection, request(1, "dawdle"))
+        async with asyncio.timeout(5):
+            await reached.wait()
+            await connection.finish()
+        assert wire.messages.empty()
+
+
+async def test_what_never_waits_is_answered_before_the_next_message_is_read(registry: RpcRegistry) -> None:
+    gate = Gate()
+    gate.open.set()
+    registry.add("open", gate)
+
+    @registry.command("parity")
+    def parity(call: RpcCall) -> Coroutine[Any, Any, bytes] | bytes:
+        return b'"even"' if call.decoded(dict[str, int])["n"] % 2 == 0 else gate(call)
+
+    @registry.command("broken")
+    def broken(_: RpcCall) -> bytes:
+        raise KeyError("secret")
+
+    async with connected(registry) as (connection, wire):
+        calls = [request(1, "parity", n=2), request(2, "open"), request(3, "broken"), request(4, "parity", n=3)]
+        at_once(connection, *calls)
+        await asyncio.sleep(0)  # the turn in which they are read
+        replies = [wire.messages.get_nowait() for _ in calls]
+    assert [reply.get("result", reply.get("error", {}).get("code")) for reply in replies] == [
+        "even",
+        "through",
+        -32050,
+        "through",
+    ]
+
+
+async def test_what_a_batch_leaves_for_after_its_reply_comes_after_it(registry: RpcRegistry) -> None:
+    gate = Gate()
+    registry.add("wait", gate)
+    sent_before: list[int] = []
+
+    @registry.command("follow")
+    async def follow(call: RpcCall) -> bytes:
+        call.after_reply(lambda: sent_before.append(wire.messages.qsize()))
+        return b"true"
+
+    async with connected(registry) as (connection, wire):
+        connection.receive(b"[%s,%s]" % (request(1, "follow"), request(2, "wait")))
+        async with asyncio.timeout(5):
+            await gate.running.wait()
+            assert sent_before == []
+            gate.open.set()
+            await connection.finish()
+        assert sent_before == [1]
+        assert {reply["id"] for reply in await wire.next()} == {1, 2}
 
 
 async def test_progress_comes_before_the_result_and_only_when_asked_for(registry: RpcRegistry) -> None:

@@ -1,12 +1,21 @@
-"""Round trips over one connection: `python -m tests.bench.push.rpc NAME CALLS IN_FLIGHT`, NAME being skillwire,
-skillwire-async or fastapi."""
+"""Round trips over one connection: `python -m tests.bench.push.rpc NAME [FILE]` serves, and prints its port.
 
-import asyncio
-import json
+NAME is skillwire or fastapi. FastAPI does what whoever writes such a server does: it decodes the JSON, finds the
+command, awaits it and encodes the answer. Its `get_skill` validates the params as ours does and answers FILE, which
+it has at hand; ours is a running service with its cache.
+"""
+
 import os
+import signal
 import socket
+import statistics
+import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import uvicorn
@@ -15,13 +24,17 @@ from fastapi import FastAPI, WebSocket
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocketDisconnect
 
+from gateway.operations.table import SkillParams, parse
 from notifier import RpcCall, RpcError, RpcRegistry, UnifiedNotifier, Viewer, serve_websocket
 from notifier.raw import RawHttpProtocol, RawWebSocketProtocol
 from tests.bench.push.load import connect, masked
+from tests.support.load import apart_from
 from tests.support.notifier_log import STAMP, ListLog
 
 PARAMS = {"owner": "main", "name": "hello-world"}
+_MARK = b'"jsonrpc"'
 
 
 def skillwire() -> ASGIApp:
@@ -43,40 +56,125 @@ def skillwire() -> ASGIApp:
     return Starlette(routes=[WebSocketRoute("/ws", ws)])
 
 
-def fastapi() -> ASGIApp:
+def fastapi(skill: bytes) -> ASGIApp:
     app = FastAPI()
+
+    async def echo(params: dict[str, Any]) -> object:
+        return params
+
+    async def get_skill(params: dict[str, Any]) -> object:
+        parse(SkillParams, params)
+        return msgspec.Raw(skill)
+
+    commands = {"echo": echo, "get_skill": get_skill}
 
     @app.websocket("/ws")
     async def ws(websocket: WebSocket) -> None:
         await websocket.accept()
-        while True:
-            call = msgspec.json.decode(await websocket.receive_text())
-            answer = {"jsonrpc": "2.0", "id": call["id"], "result": call["params"]}
-            await websocket.send_text(msgspec.json.encode(answer).decode())
+        try:
+            while True:
+                call = msgspec.json.decode(await websocket.receive_text())
+                result = await commands[call["method"]](call["params"])
+                answer = {"jsonrpc": "2.0", "id": call["id"], "result": result}
+                await websocket.send_text(msgspec.json.encode(answer).decode())
+        except WebSocketDisconnect:
+            pass
 
     return app
 
 
-def call(port: int, calls: int, method: str, in_flight: int) -> float:
-    """Seconds for so many round trips over one connection, so many of them at a time."""
-    client = connect(port, "websocket")
-    client.setblocking(True)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    message = masked(msgspec.json.encode({"jsonrpc": "2.0", "id": 7, "method": method, "params": PARAMS}))
-    started_s = time.perf_counter()
-    for _ in range(calls // in_flight):
-        client.sendall(message * in_flight)
-        answers = 0
-        while answers < in_flight:
-            answers += client.recv(65536).count(b'"jsonrpc"')
-    return time.perf_counter() - started_s
+class Cost(NamedTuple):
+    """Of one call: the server's CPU and the time by the clock."""
+
+    cpu_us: float
+    clock_us: float
 
 
-async def main(name: str, calls: int, in_flight: int) -> None:
-    is_ours = name != "fastapi"
+class Line:
+    """Connections to a server that answers `method`. `close` it."""
+
+    def __init__(self, pid: int, port: int, method: str, connections: int) -> None:
+        self.pid = pid
+        self._message = masked(msgspec.json.encode({"jsonrpc": "2.0", "id": 7, "method": method, "params": PARAMS}))
+        self._sockets = [connect(port, "websocket") for _ in range(connections)]
+        for each in self._sockets:
+            each.settimeout(10)
+
+    def close(self) -> None:
+        for each in self._sockets:
+            each.close()
+
+    def cost(self, calls: int, in_flight: int) -> Cost:
+        """Of calls of which each connection has so many under way. The server is stopped while they ask, as it would
+        be at its limit: see `tests/support/load.py`."""
+        rounds = calls // (in_flight * len(self._sockets))
+        started_s, cpu_us = time.perf_counter(), self._cpu_us()
+        for _ in range(rounds):
+            os.kill(self.pid, signal.SIGSTOP)
+            for each in self._sockets:
+                each.sendall(self._message * in_flight)
+            os.kill(self.pid, signal.SIGCONT)
+            for each in self._sockets:
+                _take_answers(each, in_flight)
+        calls = rounds * in_flight * len(self._sockets)
+        return Cost((self._cpu_us() - cpu_us) / calls, (time.perf_counter() - started_s) * 1e6 / calls)
+
+    def _cpu_us(self) -> float:
+        """Of the server's main thread, where its loop runs."""
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1000
+
+
+def _take_answers(connection: socket.socket, count: int) -> None:
+    before = b""
+    while count > 0:
+        received = connection.recv(65536)
+        assert received, "the server ended the connection"
+        data = before + received
+        count -= data.count(_MARK)
+        before = data[1 - len(_MARK) :]  # half a mark may stand at the end
+
+
+@contextmanager
+def serving(name: str, *files: str) -> Iterator[tuple[int, int]]:
+    """A server's pid and port."""
+    words = (sys.executable, "-m", "tests.bench.push.rpc", name, *files)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.pid, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def take_turns(lines: dict[str, Line], *, rounds: int, calls: int, in_flight: int) -> dict[str, list[Cost]]:
+    """What each line costs, round by round, so that each is measured beside the others. Where there are two
+    processors, servers and client have one each."""
+    costs: dict[str, list[Cost]] = {name: [] for name in lines}
+    with ExitStack() as stack:
+        for pid in {line.pid for line in lines.values()}:
+            stack.enter_context(apart_from(pid))
+        for line in lines.values():
+            line.cost(calls, in_flight)
+        for _ in range(rounds):
+            for name, line in lines.items():
+                costs[name].append(line.cost(calls, in_flight))
+    return costs
+
+
+def times_cheaper(costs: Iterable[Cost], peer: Iterable[Cost]) -> Cost:
+    """The medians of how many times the peer's cost is ours, round by round."""
+    ratios = [
+        (theirs.cpu_us / ours.cpu_us, theirs.clock_us / ours.clock_us) for ours, theirs in zip(costs, peer, strict=True)
+    ]
+    cpu, clock = zip(*ratios, strict=True)
+    return Cost(statistics.median(cpu), statistics.median(clock))
+
+
+async def main(name: str, skill: bytes) -> None:
+    is_ours = name == "skillwire"
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        skillwire() if is_ours else fastapi(),
+        skillwire() if is_ours else fastapi(skill),
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -84,31 +182,10 @@ async def main(name: str, calls: int, in_flight: int) -> None:
         http=RawHttpProtocol if is_ours else "httptools",
         ws=RawWebSocketProtocol if is_ours else "websockets-sansio",
     )
-    serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
-    method = "echo_later" if name == "skillwire-async" else "echo"
-    port = str(listener.getsockname()[1])
-    client = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.push.rpc", "call", port, str(calls), method, str(in_flight),
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert client.stdout is not None
-    await client.stdout.readline()
-    cpu_s = time.process_time()
-    took_s = float(await client.stdout.readline())
-    cpu_s = time.process_time() - cpu_s
-    await client.wait()
-    sys.stdout.write(json.dumps({"per_s": calls / took_s, "us": cpu_s / calls * 1e6}) + "\n")
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
-    serving.cancel()
+    await uvicorn.Server(config).serve(sockets=[listener])
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "call":
-        port, calls, method, in_flight = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5])
-        call(port, 200, method, in_flight)
-        sys.stdout.write("warm\n")
-        sys.stdout.flush()
-        sys.stdout.write(f"{call(port, calls, method, in_flight)}\n")
-    else:
-        uvloop.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
-        os._exit(0)
+    uvloop.run(main(sys.argv[1], b"".join(Path(file).read_bytes() for file in sys.argv[2:])))
