@@ -6,6 +6,7 @@ form are read here (`plain.py`). Everything unusual, and every error, is the SDK
 replayed into it as it came.
 """
 
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.failures import rpc_error, status_of
 from gateway.lane import Asked
 from gateway.mcp.answers import Answers, Key
-from gateway.mcp.plain import LISTEN, Ask, parse, routing_of, trimmed
+from gateway.mcp.plain import CALL, LISTEN, Ask, parse, routing_of, trimmed
 from gateway.mcp.streams import Filter, ListenStreams
 from gateway.mcp.tasks import own_tasks, task_heads
 from gateway.mcp.tools import QUICK_TOOLS, call_meta
@@ -30,8 +31,7 @@ PATH = "/mcp"
 # From here on two writes cost less than a copy.
 _COPIED_BYTES_MAX = 64 * 1024
 _P = "io.modelcontextprotocol/"
-# Never among the answers that are kept.
-_NEVER_KEPT = frozenset((b"tools/call", LISTEN.encode()))
+_LISTEN = LISTEN.encode()
 _BY_EDGE = metrics.mcp_answers.labels("edge")
 _BY_SDK = metrics.mcp_answers.labels("sdk")
 
@@ -81,10 +81,10 @@ class McpEdge:
         if ask.wanted is not None:
             await self._listen(ask, ask.wanted, principal, receive, send)
             return True
-        if ask.method == "tools/call":
+        if ask.method == CALL:
             if ask.argument not in QUICK_TOOLS:
                 return False
-            await self._call(ask, principal, send)
+            await _send(send, await self._called(ask, principal), ask.id)
             return True
         key = Key(principal.viewer, ask.method, ask.argument)
         data = self._kept(key)
@@ -104,19 +104,18 @@ class McpEdge:
     def takes(self, scope: Scope) -> bool:
         return bool(scope["path"] == PATH and scope["method"] == "POST")
 
-    def answer(self, asked: Asked) -> Whole | None:
-        """As a lane: an answer that is kept, to a request of the plain form."""
-        if asked.headers.get(b"mcp-method") in _NEVER_KEPT or "read" not in asked.principal.scopes:
+    def answer(self, asked: Asked) -> Whole | Coroutine[Any, Any, Whole] | None:
+        """As a lane: an answer that is kept, or that of a quick tool, to a request of the plain form."""
+        if asked.headers.get(b"mcp-method") == _LISTEN or "read" not in asked.principal.scopes:
             return None
-        routing = routing_of(trimmed(asked.scope["headers"]))
+        routing = routing_of(asked.scope["headers"])
         ask = parse(asked.body, routing) if routing is not None else None
         if ask is None:
             return None
+        if ask.method == CALL:
+            return self._call(ask, asked.principal) if ask.argument in QUICK_TOOLS else None
         data = self._kept(Key(asked.principal.viewer, ask.method, ask.argument))
-        if data is None:
-            return None
-        body = b'%b,"id":%b}' % (data, ask.id)
-        return Whole(200, b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body), body)
+        return _whole(data, ask.id) if data is not None else None
 
     def _kept(self, key: Key) -> bytes | None:
         data = self.answers.find(key)
@@ -143,12 +142,16 @@ class McpEdge:
 
         await self._streams.serve(ask.id, wanted, principal, receive, send, task_states)
 
-    async def _call(self, ask: Ask, principal: Principal, send: Send) -> None:
+    async def _call(self, ask: Ask, principal: Principal) -> Whole:
+        return _whole(await self._called(ask, principal), ask.id)
+
+    async def _called(self, ask: Ask, principal: Principal) -> bytes:
+        """The answer up to where its id follows."""
         context = Context(self._replica, principal, principal.caller("mcp"))
         result = await call_meta(context, ask.argument, ask.arguments)
         result["_meta"] = {**result.get("_meta", {}), **self._server_meta}
         _BY_EDGE.inc()
-        await _send(send, b'{"jsonrpc":"2.0","result":' + _encode(result), ask.id)
+        return b'{"jsonrpc":"2.0","result":' + _encode(result)
 
 
 class _Heard:
@@ -200,6 +203,11 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive_again
+
+
+def _whole(data: bytes, request_id: bytes) -> Whole:
+    body = b'%b,"id":%b}' % (data, request_id)
+    return Whole(200, b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body), body)
 
 
 async def _send(send: Send, data: bytes, request_id: bytes, status: int = 200) -> None:

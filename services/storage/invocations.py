@@ -5,11 +5,10 @@ runs, a full log makes callers wait for `WAIT_S` and then refuses them, and `clo
 """
 
 import asyncio
+import random
 import re
-import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
@@ -63,54 +62,35 @@ class InvocationLog:
             if self._unwritten:
                 log.error("invocations are lost: the database did not take them in time", lost=self._unwritten)
 
-    @asynccontextmanager
-    async def logged(
+    def logged(
         self, caller: Caller, target: str, skill: Skill, version: Version, arguments: Any
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """Logs the block as one invocation, however it ends. Raises `Unavailable` before the block
         when there is no room within `WAIT_S`: a call that could not be logged must not run."""
-        shown = redacted(arguments)  # now: the tool is given the same object and may change it
-        await self._admit()
-        started_s = monotonic_s()
-        code = "cancelled"
-        try:
-            yield
-            code = ""
-        except ServiceError as error:
-            code = error.code
-            raise
-        except Exception:
-            code = "internal"
-            raise
-        finally:
-            self._queue.put_nowait(
-                Invocation(
-                    id=_new_id(),
-                    at=utc_now(),
-                    caller=caller.id,
-                    session=caller.session,
-                    transport=caller.transport,
-                    target=target,
-                    skill_id=skill.id,
-                    version=version.version,
-                    digest=version.digest,
-                    ok=not code,
-                    code=code,
-                    duration_ms=round((monotonic_s() - started_s) * 1000, 3),
-                    arguments=shown,
-                )
-            )
+        # Now: the tool is given the same object and may change it.
+        return _Logged(self, caller, target, skill, version, redacted(arguments))
 
-    async def _admit(self) -> None:
+    def add(self, invocation: Invocation) -> None:
+        """What was admitted."""
+        self._queue.put_nowait(invocation)
+
+    async def admit(self) -> None:
+        """Reserves room for one invocation, which must then be added."""
         if self._closing:
             raise Unavailable("the service is shutting down")
+        if self._room.locked():
+            await self._wait_for_room()
+        else:
+            await self._room.acquire()  # at once
+        self._unwritten += 1
+
+    async def _wait_for_room(self) -> None:
         try:
             async with asyncio.timeout(WAIT_S):
                 await self._room.acquire()
         except TimeoutError as error:
             metrics.invocations_refused.inc()
             raise Unavailable("the invocation log is full; try again", code="invocation_log_full") from error
-        self._unwritten += 1
 
     async def _run(self) -> None:
         while True:
@@ -136,9 +116,55 @@ class InvocationLog:
                 return
 
 
+class _Logged(AbstractAsyncContextManager[None]):
+    """One call. Not a generator: that would cost as much as all that is done here."""
+
+    __slots__ = ("_arguments", "_caller", "_log", "_skill", "_started_s", "_target", "_version")
+
+    def __init__(
+        self, log: InvocationLog, caller: Caller, target: str, skill: Skill, version: Version, arguments: str
+    ) -> None:
+        self._log = log
+        self._caller = caller
+        self._target = target
+        self._skill = skill
+        self._version = version
+        self._arguments = arguments
+        self._started_s = 0.0
+
+    async def __aenter__(self) -> None:
+        await self._log.admit()
+        self._started_s = monotonic_s()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None:
+            code = ""
+        elif isinstance(error, ServiceError):
+            code = error.code
+        else:
+            code = "internal" if isinstance(error, Exception) else "cancelled"
+        self._log.add(
+            Invocation(
+                id=_new_id(),
+                at=utc_now(),
+                caller=self._caller.id,
+                session=self._caller.session,
+                transport=self._caller.transport,
+                target=self._target,
+                skill_id=self._skill.id,
+                version=self._version.version,
+                digest=self._version.digest,
+                ok=not code,
+                code=code,
+                duration_ms=round((monotonic_s() - self._started_s) * 1000, 3),
+                arguments=self._arguments,
+            )
+        )
+
+
 def _new_id() -> str:
-    """Sorts by time: newest last."""
-    return f"inv-{time.time_ns():016x}-{secrets.token_hex(4)}"
+    """Sorts by time: newest last. It names a call, and opens nothing."""
+    return f"inv-{time.time_ns():016x}-{random.getrandbits(32):08x}"
 
 
 def redacted(arguments: Any) -> str:
