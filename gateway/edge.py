@@ -201,9 +201,11 @@ async def _awaited(work: Coroutine[Any, Any, Whole], scope: Scope, request_id: s
     structlog.contextvars.bind_contextvars(request_id=request_id)  # of this task alone
     try:
         whole = await work
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # the end of a request, which `http_answer` logs
         answer = http_answer(error, request_id)
-        whole = Whole(answer.status_code, b"".join(b"%b: %b\r\n" % each for each in answer.raw_headers), answer.body)
+        whole = Whole(
+            answer.status_code, b"".join(b"%b: %b\r\n" % each for each in answer.raw_headers), bytes(answer.body)
+        )
     except BaseException:
         _count(scope, request_id, 0, started_s)
         raise

@@ -346,8 +346,8 @@ class RawHttpProtocol(_Streaming, HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def _answered(self, cycle: RequestResponseCycle) -> bool:
-        """False when the application is to answer. Of pipelined requests none is answered here: their answers would pile up in
-        front of a client that does not read."""
+        """False when the application is to answer. Of pipelined requests none is answered here: their answers would
+        pile up in front of a client that does not read."""
         if (
             self.at_once is None
             or cycle.more_body

@@ -3,8 +3,8 @@
 Whatever is not of this form is the SDK's to read, and to refuse.
 """
 
-from collections.abc import Sequence
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -88,8 +88,8 @@ _KINDS: dict[str, type[_Params]] = {
     CALL: _Call,
     LISTEN: _Listen,
 }
-_DECODES = {
-    method.encode(): msgspec.json.Decoder(_Request[kind]).decode  # type: ignore[valid-type]
+_DECODES: dict[bytes, Callable[[bytes], _Request[Any]]] = {
+    method.encode(): msgspec.json.Decoder(_Request[kind]).decode  # type: ignore[valid-type]  # known when it runs
     for method, kind in _KINDS.items()
 }
 _decode_extensions = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -146,7 +146,7 @@ def parse(body: bytes, routing: dict[bytes, bytes]) -> Ask | None:
         request = _DECODES[routing[b"mcp-method"]](body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    method, params = request.method, request.params
+    method, params = request.method, cast(_Params, request.params)
     argument = params.argument
     is_plain = argument.isascii() and (isinstance(request.id, int) or request.id.isascii())
     if method.encode() != routing[b"mcp-method"] or not is_plain or not _is_named(params, argument, method, routing):

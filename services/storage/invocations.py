@@ -9,7 +9,7 @@ import asyncio
 import random
 import re
 import time
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import msgspec
@@ -36,13 +36,14 @@ log = structlog.get_logger(__name__)
 class InvocationLog:
     """Start it with `start`, end it with `close`, which returns once everything is written."""
 
-    def __init__(self, store: MetadataStore, *, queue_max: int = QUEUE_MAX) -> None:
+    def __init__(self, store: MetadataStore, *, queue_max: int = QUEUE_MAX, gather_s: float = GATHER_S) -> None:
         self._store = store
+        self._gather_s = gather_s
         self._queue: asyncio.Queue[Invocation] = asyncio.Queue()
         self._room = asyncio.Semaphore(queue_max)
         self._unwritten = 0
         self._all_written = asyncio.Event()
-        self._closing = False
+        self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -51,7 +52,7 @@ class InvocationLog:
     async def close(self) -> None:
         """Refuses further calls, waits until those under way have ended and are written; the caller
         bounds how long that may take, and what is not written when it is cancelled is lost."""
-        self._closing = True
+        self._closing.set()
         if self._task is None:
             return
         try:
@@ -78,7 +79,7 @@ class InvocationLog:
 
     async def admit(self) -> None:
         """Reserves room for one invocation, which must then be added."""
-        if self._closing:
+        if self._closing.is_set():
             raise Unavailable("the service is shutting down")
         if self._room.locked():
             await self._wait_for_room()
@@ -106,8 +107,10 @@ class InvocationLog:
             self._unwritten -= len(batch)
             if not self._unwritten:
                 self._all_written.set()
-            if self._queue.qsize() < BATCH_MAX and not self._closing:
-                await asyncio.sleep(max(0.0, started_s + GATHER_S - monotonic_s()))
+            if self._queue.qsize() < BATCH_MAX:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(started_s + self._gather_s - monotonic_s()):
+                        await self._closing.wait()
 
     async def _write(self, batch: list[Invocation]) -> None:
         while True:

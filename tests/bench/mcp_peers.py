@@ -1,6 +1,6 @@
-"""What the MCP edge is measured beside: `python -m tests.bench.mcp_peers KIND PORT_FD TOOLS [SKILLS]`, one process each.
+"""What the MCP edge is measured beside, one process each.
 
-SKILLS is a folder of them, for those that serve skills.
+`python -m tests.bench.mcp_peers KIND PORT_FD TOOLS [SKILLS]`: SKILLS is a folder of them, for those that serve skills.
 """
 
 import json

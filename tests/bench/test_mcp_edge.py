@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from tests.support.service import running
 pytestmark = pytest.mark.bench
 
 SKILLS = 1000
-TRIES = 5
+TRIES = 7
 START_S = 120.0
 SETTLE_S = 600.0
 IDLE_S = 3.0
@@ -41,7 +42,7 @@ META = {
 
 
 class Case(NamedTuple):
-    """`most` is the budget, times bare; `ours_us` the one in microseconds, 0 for none."""
+    """`most` is the budget, times bare."""
 
     budget: str
     method: str
@@ -49,7 +50,6 @@ class Case(NamedTuple):
     connections: int
     rounds: int
     most: float
-    ours_us: float = 0.0
 
 
 CHECK = {"name": "check_operation", "arguments": {"tool": "main_skill-0500_run", "arguments": {"text": "a"}}}
@@ -59,8 +59,9 @@ CASES = (
     Case("M2", "tools/list", {}, 4, 50, 1.3),
     Case("M3", "skills/get", {"uri": URI}, 50, 40, 1.5),
     Case("M3", "resources/read", {"uri": URI}, 50, 40, 1.5),
-    Case("M4", "tools/call", CHECK, 50, 40, 0, 150),
-    Case("M4", "tools/call", LOAD, 50, 40, 0, 150),
+    # 60 us, where bare Starlette takes the 32 that the budget was made beside. The second is logged as a call.
+    Case("M4", "tools/call", CHECK, 50, 40, 60 / 32),
+    Case("M4", "tools/call", LOAD, 50, 40, 150 / 32),
 )
 FOLDER_URI = "skill://skill-0500/SKILL.md"
 REPEAT = {"name": "tool-5", "arguments": {"text": "a", "times": 2}}
@@ -97,13 +98,6 @@ def message(method: str, params: dict[str, Any], number: int, **headers: str) ->
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"POST /mcp HTTP/1.1\r\n{head}\r\n{body}".encode()
-
-
-def cost_us(pid: int, port: int, request: bytes, connections: int, rounds: int, tries: int, idle: float) -> float:
-    """The least of some tries, per request."""
-    return min(
-        cpu_us_of(pid, port, request, connections=connections, rounds=rounds, idle=idle) for _ in range(tries)
-    )
 
 
 @contextmanager
@@ -165,20 +159,23 @@ def test_a_request_costs_little_more_than_sending_its_answer(tmp_path: Path) -> 
                 request = message(case.method, case.params, 1, **auth)
                 answer_to(service.port, request)  # what is kept is kept from now on
                 answer = answer_to(service.port, request)
-                assert b'"result"' in answer and b'"isError":true' not in answer, answer[:300]
+                assert b'"result"' in answer, answer[:300]
+                assert b'"isError":true' not in answer, answer[:300]
                 put(f"http://127.0.0.1:{bare_port}", answer)
-                asked = case.connections, case.rounds
-                ours = cost_us(service.process.pid, service.port, request, *asked, TRIES, idle)
-                bare = cost_us(bare_pid, bare_port, request, *asked, TRIES, 0)
-                others = "".join(
-                    f"{told(peers[kind].get(case.method)):>{width}}" for kind, width in WIDTHS.items()
-                )
+                asked = partial(cpu_us_of, request=request, connections=case.connections, rounds=case.rounds)
+                # In turn, for a machine is slower for a while; the least, for nothing makes it faster.
+                tries = [
+                    (asked(service.process.pid, service.port, idle=idle), asked(bare_pid, bare_port))
+                    for _ in range(TRIES)
+                ]
+                ours, bare = (min(each) for each in zip(*tries, strict=True))
+                others = "".join(f"{told(peers[kind].get(case.method)):>{width}}" for kind, width in WIDTHS.items())
                 named = f"{case.method} {case.params['name']}" if "name" in case.params else case.method
                 print(
                     f"{case.budget:<5}{named:<30}{len(answer):>9}{ours:>10.1f}us{bare:>8.1f}us"
                     f"{ours / bare:>8.2f}{others}"
                 )
-                if (case.most and ours > case.most * bare) or (case.ours_us and ours > case.ours_us):
+                if ours > case.most * bare:
                     failed.append(f"{case.budget} {named}: {ours:.0f} us, bare {bare:.0f} us")
         print(f"  idle, the service uses {idle:.1%} of a core, which is not counted")
     assert not failed
@@ -208,5 +205,5 @@ def peer_costs(kind: str, skills: Path) -> dict[str, float]:
         for method, (params, rounds) in PEERS[kind].items():
             request = message(method, params, 1)
             assert b'"result"' in answer_to(port, request)
-            costs[method] = cost_us(pid, port, request, 4, rounds, 3, 0)
+            costs[method] = min(cpu_us_of(pid, port, request, connections=4, rounds=rounds) for _ in range(3))
         return costs
