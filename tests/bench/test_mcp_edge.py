@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ import httpx2
 import pytest
 
 from tests.support.bench import machine
-from tests.support.load import answer_to, cpu_us_of, idle_share
+from tests.support.load import Server, answer_to, beside, cpu_us_of, idle_share
 from tests.support.mcp_wire import VERSION
 from tests.support.service import running
 
@@ -153,22 +152,17 @@ def test_a_request_costs_little_more_than_sending_its_answer(tmp_path: Path) -> 
     ) as service:
         settle(service.url, auth)
         peers = {kind: peer_costs(kind, tmp_path / "skills") for kind in WIDTHS}
-        idle = idle_share(service.process.pid, IDLE_S)
-        with peer("bare") as (bare_pid, bare_port):
+        us = Server(service.process.pid, service.port, idle_share(service.process.pid, IDLE_S))
+        with peer("bare") as bare_server:
+            floor = Server(*bare_server)
             for case in CASES:
                 request = message(case.method, case.params, 1, **auth)
                 answer_to(service.port, request)  # what is kept is kept from now on
                 answer = answer_to(service.port, request)
                 assert b'"result"' in answer, answer[:300]
                 assert b'"isError":true' not in answer, answer[:300]
-                put(f"http://127.0.0.1:{bare_port}", answer)
-                asked = partial(cpu_us_of, request=request, connections=case.connections, rounds=case.rounds)
-                # In turn, for a machine is slower for a while; the least, for nothing makes it faster.
-                tries = [
-                    (asked(service.process.pid, service.port, idle=idle), asked(bare_pid, bare_port))
-                    for _ in range(TRIES)
-                ]
-                ours, bare = (min(each) for each in zip(*tries, strict=True))
+                put(f"http://127.0.0.1:{floor.port}", answer)
+                ours, bare = beside(us, floor, request, connections=case.connections, rounds=case.rounds, tries=TRIES)
                 others = "".join(f"{told(peers[kind].get(case.method)):>{width}}" for kind, width in WIDTHS.items())
                 named = f"{case.method} {case.params['name']}" if "name" in case.params else case.method
                 print(
@@ -177,7 +171,7 @@ def test_a_request_costs_little_more_than_sending_its_answer(tmp_path: Path) -> 
                 )
                 if ours > case.most * bare:
                     failed.append(f"{case.budget} {named}: {ours:.0f} us, bare {bare:.0f} us")
-        print(f"  idle, the service uses {idle:.1%} of a core, which is not counted")
+        print(f"  idle, the service uses {us.idle:.1%} of a core, which is not counted")
     assert not failed
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 _LENGTH = b"content-length: "
 _WAIT_S = 60.0
@@ -52,6 +53,29 @@ def cpu_us_of(pid: int, port: int, request: bytes, *, connections: int, rounds: 
             _round(pid, sockets, request)
         spent_s = (cpu_ns(pid) - before) / 1e9 - idle * (time.perf_counter() - started_s)
         return spent_s * 1e6 / (connections * rounds)
+
+
+class Server(NamedTuple):
+    """`idle` is its `idle_share`."""
+
+    pid: int
+    port: int
+    idle: float = 0.0
+
+
+def beside(
+    ours: Server, floor: Server, request: bytes, *, connections: int, rounds: int, tries: int
+) -> tuple[float, float]:
+    """What the same request costs each. In turn, for a machine is slower for a while; the least, for nothing makes
+    it faster."""
+    costs = [
+        [
+            cpu_us_of(each.pid, each.port, request, connections=connections, rounds=rounds, idle=each.idle)
+            for each in (ours, floor)
+        ]
+        for _ in range(tries)
+    ]
+    return min(cost for cost, _ in costs), min(cost for _, cost in costs)
 
 
 def answer_to(port: int, request: bytes) -> bytes:
