@@ -16,13 +16,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.failures import rpc_error, status_of
 from gateway.lane import Asked
 from gateway.mcp.answers import Answers, Key
+from gateway.mcp.listening import admitted
 from gateway.mcp.plain import CALL, LISTEN, Ask, parse, routing_of, trimmed
 from gateway.mcp.streams import Filter, ListenStreams
-from gateway.mcp.tasks import own_tasks, task_heads
 from gateway.mcp.tools import QUICK_TOOLS, call_meta
 from gateway.operations.table import Context
 from gateway.principal import Principal
 from gateway.replica import Replica
+from notifier.protocol import encode_error
 from notifier.raw import Whole
 from services import metrics
 from services.failures import ServiceError
@@ -126,20 +127,12 @@ class McpEdge:
 
     async def _listen(self, ask: Ask, wanted: Filter, principal: Principal, receive: Receive, send: Send) -> None:
         try:
-            self._streams.admit(wanted, principal)
-            runs = self._replica.runs
-            own = await own_tasks(runs, wanted.task_ids, principal)
+            wanted, task_states = await admitted(self._streams, self._replica.runs, wanted, principal)
         except ServiceError as error:
             told = rpc_error(error)
-            problem = {"code": told.code, "message": told.message, "data": told.data}
-            await _send(send, b'{"jsonrpc":"2.0","error":' + _encode(problem), ask.id, status_of(error))
+            await _send_whole(send, encode_error(ask.id, told.code, told.message, told.data), status_of(error))
             return
         _BY_EDGE.inc()
-        wanted = msgspec.structs.replace(wanted, task_ids=own)
-
-        async def task_states() -> list[bytes]:
-            return [*(await task_heads(runs, own)).values()]
-
         await self._streams.serve(ask.id, wanted, principal, receive, send, task_states)
 
     async def _call(self, ask: Ask, principal: Principal) -> Whole:
@@ -210,13 +203,21 @@ def _whole(data: bytes, request_id: bytes) -> Whole:
     return Whole(200, b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body), body)
 
 
-async def _send(send: Send, data: bytes, request_id: bytes, status: int = 200) -> None:
-    tail = b',"id":%s}' % request_id
-    length = len(data) + len(tail)
+async def _send(send: Send, data: bytes, request_id: bytes) -> None:
+    tail = b',"id":%b}' % request_id
+    if len(data) <= _COPIED_BYTES_MAX:
+        await _send_whole(send, data + tail)
+        return
+    await send(_start(len(data) + len(tail)))
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+    await send({"type": "http.response.body", "body": tail})
+
+
+async def _send_whole(send: Send, body: bytes, status: int = 200) -> None:
+    await send(_start(len(body), status))
+    await send({"type": "http.response.body", "body": body})
+
+
+def _start(length: int, status: int = 200) -> Message:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    if length <= _COPIED_BYTES_MAX:
-        await send({"type": "http.response.body", "body": data + tail})
-    else:
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-        await send({"type": "http.response.body", "body": tail})
+    return {"type": "http.response.start", "status": status, "headers": headers}

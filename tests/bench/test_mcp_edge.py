@@ -64,21 +64,22 @@ CASES = (
 )
 FOLDER_URI = "skill://skill-0500/SKILL.md"
 REPEAT = {"name": "tool-5", "arguments": {"text": "a", "times": 2}}
-# What the peers are asked, with how many rounds of 4 connections; what is missing they do not have.
-PEERS: dict[str, dict[str, tuple[dict[str, Any], int]]] = {
+# What the peers are asked, over how many connections and how often; what is missing they do not have.
+PEERS: dict[str, dict[str, tuple[dict[str, Any], int, int]]] = {
     "low-level SDK": {
-        "tools/list": ({}, 3),
-        "resources/read": ({"uri": URI}, 50),
-        "tools/call": (REPEAT, 50),
+        "tools/list": ({}, 1, 5),
+        "resources/read": ({"uri": URI}, 50, 10),
+        "tools/call": (REPEAT, 50, 10),
     },
     "FastMCP": {
-        "skills/list": ({}, 1),
-        "tools/list": ({}, 2),
-        "skills/get": ({"uri": FOLDER_URI}, 20),
-        "resources/read": ({"uri": FOLDER_URI}, 20),
-        "tools/call": (REPEAT, 50),
+        "skills/list": ({}, 1, 1),
+        "tools/list": ({}, 1, 5),
+        "skills/get": ({"uri": FOLDER_URI}, 4, 5),
+        "resources/read": ({"uri": FOLDER_URI}, 4, 5),
+        "tools/call": (REPEAT, 50, 10),
     },
 }
+PEER_TRIES = 2
 WIDTHS = {"low-level SDK": 15, "FastMCP": 12}
 
 
@@ -196,8 +197,10 @@ def peer_costs(kind: str, skills: Path) -> dict[str, float]:
     with peer(kind, skills) as (pid, port):
         answer_to(port, message("tools/list", {}, 1))
         costs = {}
-        for method, (params, rounds) in PEERS[kind].items():
+        for method, (params, connections, rounds) in PEERS[kind].items():
             request = message(method, params, 1)
             assert b'"result"' in answer_to(port, request)
-            costs[method] = min(cpu_us_of(pid, port, request, connections=4, rounds=rounds) for _ in range(3))
+            costs[method] = min(
+                cpu_us_of(pid, port, request, connections=connections, rounds=rounds) for _ in range(PEER_TRIES)
+            )
         return costs
