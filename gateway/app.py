@@ -19,7 +19,7 @@ from gateway.origin import OriginPolicy
 from gateway.replica import Replica
 from gateway.routes.admin import admin_router
 from gateway.routes.dashboard import serve_dashboard
-from gateway.routes.discovery import discovery_router
+from gateway.routes.discovery import Discovery, DiscoveryLane, discovery_router
 from gateway.routes.packages import packages_router
 from gateway.routes.probes import Draining, probes_router
 from gateway.routes.push import push_router, rpc_registry
@@ -40,11 +40,12 @@ def create_app(
     draining: Draining,
 ) -> Edge:
     """Everything that is served on the port; the replica and the MCP manager stay the caller's to close."""
+    discovery = Discovery(replica)
     app = FastAPI(title="Skillwire", version=replica.version, docs_url=None, redoc_url=None)
     app.include_router(probes_router(replica, draining))
     app.include_router(packages_router(replica))
     app.include_router(uploads_router(replica))
-    app.include_router(discovery_router(replica))
+    app.include_router(discovery_router(replica, discovery))
     app.include_router(rest_router(replica, OPERATIONS))
     app.include_router(admin_router(replica))
     app.include_router(push_router(replica, rpc_registry(replica, OPERATIONS)))
@@ -57,7 +58,7 @@ def create_app(
     mcp_edge = McpEdge(app, forwarding, replica, streams, mcp.app.server_info_stamp)
     return Edge(
         mcp_edge,
-        (HotLane(replica, OPERATIONS), mcp_edge),
+        (HotLane(replica, OPERATIONS), mcp_edge, DiscoveryLane(discovery)),
         authenticator,
         OriginPolicy(settings),
         body_bytes_max=settings.upload_bytes_max + _BODY_SLACK_BYTES,

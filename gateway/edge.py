@@ -10,9 +10,10 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from functools import lru_cache
 from itertools import count
+from typing import Any
 from urllib.parse import parse_qsl
 
 import structlog
@@ -104,7 +105,7 @@ class Edge:
             else:
                 await self._http(refusal, scope, receive, send)
 
-    def at_once(self, scope: Scope, body: bytes) -> Whole | None:
+    def at_once(self, scope: Scope, body: bytes) -> Whole | Coroutine[Any, Any, Whole] | None:
         """For the server's protocol: the answer of a lane, None for whatever `__call__` is to look at."""
         for lane in self._lanes:
             if lane.takes(scope):
@@ -123,9 +124,9 @@ class Edge:
         found = lane.answer(Asked(scope, headers, body, principal, request_id, started_s))
         if found is None:
             return None
-        _count(scope, request_id, found.status, started_s)
-        head = b"%bx-request-id: %b\r\n%b" % (found.head, request_id.encode(), _SECURITY_LINES)
-        return Whole(found.status, head, found.body)
+        if not isinstance(found, Whole):
+            return _awaited(found, scope, request_id, started_s)
+        return _hardened(found, scope, request_id, started_s)
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-request-id")
@@ -194,6 +195,27 @@ class Edge:
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close", "code": UNAUTHENTICATED.code, "reason": UNAUTHENTICATED.reason})
+
+
+async def _awaited(work: Coroutine[Any, Any, Whole], scope: Scope, request_id: str, started_s: float) -> Whole:
+    structlog.contextvars.bind_contextvars(request_id=request_id)  # of this task alone
+    try:
+        whole = await work
+    except Exception as error:  # noqa: BLE001  # the end of a request, which `http_answer` logs
+        answer = http_answer(error, request_id)
+        whole = Whole(
+            answer.status_code, b"".join(b"%b: %b\r\n" % each for each in answer.raw_headers), bytes(answer.body)
+        )
+    except BaseException:
+        _count(scope, request_id, 0, started_s)
+        raise
+    return _hardened(whole, scope, request_id, started_s)
+
+
+def _hardened(whole: Whole, scope: Scope, request_id: str, started_s: float) -> Whole:
+    _count(scope, request_id, whole.status, started_s)
+    head = b"%bx-request-id: %b\r\n%b" % (whole.head, request_id.encode(), _SECURITY_LINES)
+    return Whole(whole.status, head, whole.body)
 
 
 def _bounded(scope: Scope, receive: Receive, bytes_max: int) -> Receive:

@@ -1,4 +1,4 @@
-"""Lanes: requests answered as soon as they are read, before the router and without a coroutine.
+"""Lanes: requests answered as soon as they are read, before the router and without a task.
 
 The hot lane gives reads that L1 can answer now. An operation that can be answered so has a `peek`.
 Everything unusual -- a query, a level other than bounded, a record that must be looked at, an
@@ -7,9 +7,9 @@ own work cost more than all the rest of such a read (`tests/bench/test_cache_res
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from starlette.types import Scope
 
@@ -40,14 +40,14 @@ class Asked(NamedTuple):
 
 
 class Lane(Protocol):
-    """Plain calls; what they answer must be what the route would."""
+    """What is answered must be what the route would."""
 
     def takes(self, scope: Scope) -> bool:
         """Whether such a request may be answered here; asked first, of every request."""
         ...
 
-    def answer(self, asked: Asked) -> Whole | None:
-        """None when the route must answer."""
+    def answer(self, asked: Asked) -> Whole | Coroutine[Any, Any, Whole] | None:
+        """None when the route must answer. A coroutine has taken the request on: what it raises is its answer."""
         ...
 
 

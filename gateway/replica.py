@@ -85,7 +85,8 @@ class Replica:
     async def seek(self, level: Level, look: Callable[[], Awaitable[T]]) -> T:
         """What `look` finds in state as fresh as `level` asks. `NotFound` is raised only after a tail
         that was sent after the request came: it may have been published just now, on any replica."""
-        await self.feed.bound(level)
+        if level is not BOUNDED or not self.feed.is_fresh:
+            await self.feed.bound(level)
         try:
             return await look()
         except NotFound:

@@ -104,10 +104,15 @@ def encode_result(request_id: bytes, result: bytes) -> bytes:
 
 
 def encode_error(request_id: bytes, code: int, message: str, data: object = None) -> bytes:
+    error = error_object(code, message, data)
+    return b'{"jsonrpc":"2.0","id":%s,"error":%s}' % (request_id, msgspec.json.encode(error))
+
+
+def error_object(code: int, message: str, data: object = None) -> dict[str, object]:
     error: dict[str, object] = {"code": code, "message": message}
     if data is not None:
         error["data"] = data
-    return b'{"jsonrpc":"2.0","id":%s,"error":%s}' % (request_id, msgspec.json.encode(error))
+    return error
 
 
 def encode_request(request_id: str, method: str, params: bytes) -> bytes:

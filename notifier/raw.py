@@ -6,7 +6,8 @@ without:
 * A stream, once it is open, is taken over. Its ASGI task returns, and what is left of the connection is the protocol
   object and its transport: an event is one `transport.write`.
 * A request whose answer is at hand is answered when its last byte has been read: one write, no task. Whatever is not
-  so plain -- a body still on its way, pipelined requests, a client that does not read -- goes through ASGI.
+  so plain -- a body still on its way, pipelined requests, a client that does not read -- goes through ASGI, and so
+  does an answer that turns out to be waited for.
 
 uvicorn takes protocol classes by a public setting (`Config(ws=..., http=...)`), but what they override is private. All
 of that stands in this file. `probe.py` tries it at start; where it fails, the servers' own classes are used and
@@ -16,11 +17,11 @@ uvicorn's permessage-deflate must be off: frames are made once for all.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, cast
 
 import structlog
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -28,6 +29,7 @@ from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-def
 from websockets.server import ServerProtocol
 
 from notifier.close_codes import CloseCode
+from notifier.eager import start_eagerly
 from notifier.events import http_chunk, websocket_frame
 from notifier.frames import PING, TEXT_FINAL, frame_bounds
 from notifier.metrics import at_once_failures
@@ -46,6 +48,9 @@ class Whole(NamedTuple):
     status: int
     head: bytes
     body: bytes
+
+
+AtOnce = Callable[[Scope, bytes], Whole | Coroutine[Any, Any, Whole] | None]
 
 
 class _NoTimer:
@@ -263,17 +268,18 @@ class RawHttpProtocol(_Streaming, HttpToolsProtocol):
     """A `Wire` for one chunked response that never ends, once it was taken over.
 
     `at_once` is asked for every whole request of the plain kind, with its scope and body, and answers None to have
-    it go through ASGI; it must not block, and the application sees nothing of what it answers.
+    it go through ASGI; it must not block, and the application sees nothing of what it answers. A coroutine makes its
+    first step here, which is its last where it has nothing to wait for.
     """
 
     encode = staticmethod(sse_chunk)
-    at_once: Callable[[Scope, bytes], Whole | None] | None = None
+    at_once: AtOnce | None = None
     _is_taken = False
     _is_parsing = False
     _begun: tuple[RequestResponseCycle, ASGI3Application] | None = None
 
     @classmethod
-    def answering(cls, at_once: Callable[[Scope, bytes], Whole | None]) -> type["RawHttpProtocol"]:
+    def answering(cls, at_once: AtOnce) -> type["RawHttpProtocol"]:
         """This protocol for one server."""
         return type(cls.__name__, (cls,), {"at_once": staticmethod(at_once)})
 
@@ -343,8 +349,8 @@ class RawHttpProtocol(_Streaming, HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def _answered(self, cycle: RequestResponseCycle) -> bool:
-        """False when nothing was sent. Of pipelined requests none is answered here: their answers would pile up in
-        front of a client that does not read."""
+        """False when the application is to answer. Of pipelined requests none is answered here: their answers would
+        pile up in front of a client that does not read."""
         if (
             self.at_once is None
             or cycle.more_body
@@ -356,13 +362,23 @@ class RawHttpProtocol(_Streaming, HttpToolsProtocol):
         ):
             return False
         try:
-            whole = self.at_once(cast(Scope, cycle.scope), bytes(cycle.body))
+            found = self.at_once(cast(Scope, cycle.scope), bytes(cycle.body))
         except Exception:  # the application answers such a request as it answers any trouble
             log.exception("a request could not be answered at once", path=cycle.scope["path"])
             at_once_failures.inc()
             return False
-        if whole is None:
+        if found is None:
             return False
+        if not isinstance(found, Whole):
+            work = start_eagerly(found, self.loop)
+            if not work.done() or work.cancelled() or work.exception() is not None:
+                self._start_asgi_task(cycle, cast(ASGI3Application, _giving(work)))
+                return True
+            found = work.result()
+        self._write_whole(cycle, found)
+        return True
+
+    def _write_whole(self, cycle: RequestResponseCycle, whole: Whole) -> None:
         lines = [STATUS_LINE[whole.status]]
         for name, value in cycle.default_headers:
             lines += (name, b": ", value, b"\r\n")
@@ -374,4 +390,15 @@ class RawHttpProtocol(_Streaming, HttpToolsProtocol):
             self.transport.write(whole.body)
         cycle.response_started = cycle.response_complete = True
         self.on_response_complete()
-        return True
+
+
+def _giving(work: Awaitable[Whole]) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """An application that answers what `work` comes to."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        whole = await work
+        headers = [line.split(b": ", 1) for line in whole.head.split(b"\r\n")[:-1]]
+        await send({"type": "http.response.start", "status": whole.status, "headers": headers})
+        await send({"type": "http.response.body", "body": whole.body})
+
+    return app

@@ -6,6 +6,7 @@ form are read here (`plain.py`). Everything unusual, and every error, is the SDK
 replayed into it as it came.
 """
 
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -15,14 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.failures import rpc_error, status_of
 from gateway.lane import Asked
 from gateway.mcp.answers import Answers, Key
-from gateway.mcp.listing import SkillListing
-from gateway.mcp.plain import LISTEN, Ask, parse, routing_of, trimmed
+from gateway.mcp.listening import admitted
+from gateway.mcp.plain import CALL, LISTEN, Ask, parse, routing_of, trimmed
+from gateway.mcp.skill_list import SkillList
 from gateway.mcp.streams import Filter, ListenStreams
-from gateway.mcp.tasks import own_tasks, task_heads
 from gateway.mcp.tools import QUICK_TOOLS, call_meta
 from gateway.operations.table import Context
 from gateway.principal import Principal
 from gateway.replica import Replica
+from notifier.protocol import encode_error
 from notifier.raw import Whole
 from services import metrics
 from services.failures import ServiceError
@@ -31,8 +33,7 @@ PATH = "/mcp"
 # From here on two writes cost less than a copy.
 _COPIED_BYTES_MAX = 64 * 1024
 _P = "io.modelcontextprotocol/"
-# Never among the answers that are kept.
-_NEVER_KEPT = frozenset((b"tools/call", LISTEN.encode()))
+_LISTEN = LISTEN.encode()
 _BY_EDGE = metrics.mcp_answers.labels("edge")
 _BY_SDK = metrics.mcp_answers.labels("sdk")
 
@@ -56,7 +57,7 @@ class McpEdge:
         self._sdk = sdk
         self._replica = replica
         self._server_meta = {f"{_P}serverInfo": server_info}
-        self._listing = SkillListing(replica.view, self._server_meta)
+        self._listing = SkillList(replica.view, self._server_meta)
         self.answers = Answers(replica.feed, replica.view)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,10 +84,10 @@ class McpEdge:
         if ask.wanted is not None:
             await self._listen(ask, ask.wanted, principal, receive, send)
             return True
-        if ask.method == "tools/call":
+        if ask.method == CALL:
             if ask.argument not in QUICK_TOOLS:
                 return False
-            await self._call(ask, principal, send)
+            await _send(send, await self._called(ask, principal), ask.id)
             return True
         key = Key(principal.viewer, ask.method, ask.argument)
         data = self._kept(key)
@@ -106,19 +107,18 @@ class McpEdge:
     def takes(self, scope: Scope) -> bool:
         return bool(scope["path"] == PATH and scope["method"] == "POST")
 
-    def answer(self, asked: Asked) -> Whole | None:
-        """As a lane: an answer that is kept, to a request of the plain form."""
-        if asked.headers.get(b"mcp-method") in _NEVER_KEPT or "read" not in asked.principal.scopes:
+    def answer(self, asked: Asked) -> Whole | Coroutine[Any, Any, Whole] | None:
+        """As a lane: an answer that is kept, or that of a quick tool, to a request of the plain form."""
+        if asked.headers.get(b"mcp-method") == _LISTEN or "read" not in asked.principal.scopes:
             return None
-        routing = routing_of(trimmed(asked.scope["headers"]))
+        routing = routing_of(asked.scope["headers"])
         ask = parse(asked.body, routing) if routing is not None else None
         if ask is None:
             return None
+        if ask.method == CALL:
+            return self._call(ask, asked.principal) if ask.argument in QUICK_TOOLS else None
         data = self._kept(Key(asked.principal.viewer, ask.method, ask.argument))
-        if data is None:
-            return None
-        body = b'%b,"id":%b}' % (data, ask.id)
-        return Whole(200, b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body), body)
+        return _whole(data, ask.id) if data is not None else None
 
     def _kept(self, key: Key) -> bytes | None:
         data = self.answers.find(key)
@@ -137,28 +137,24 @@ class McpEdge:
 
     async def _listen(self, ask: Ask, wanted: Filter, principal: Principal, receive: Receive, send: Send) -> None:
         try:
-            self._streams.admit(wanted, principal)
-            runs = self._replica.runs
-            own = await own_tasks(runs, wanted.task_ids, principal)
+            wanted, task_states = await admitted(self._streams, self._replica.runs, wanted, principal)
         except ServiceError as error:
             told = rpc_error(error)
-            problem = {"code": told.code, "message": told.message, "data": told.data}
-            await _send(send, b'{"jsonrpc":"2.0","error":' + _encode(problem), ask.id, status_of(error))
+            await _send_whole(send, encode_error(ask.id, told.code, told.message, told.data), status_of(error))
             return
         _BY_EDGE.inc()
-        wanted = msgspec.structs.replace(wanted, task_ids=own)
-
-        async def task_states() -> list[bytes]:
-            return [*(await task_heads(runs, own)).values()]
-
         await self._streams.serve(ask.id, wanted, principal, receive, send, task_states)
 
-    async def _call(self, ask: Ask, principal: Principal, send: Send) -> None:
+    async def _call(self, ask: Ask, principal: Principal) -> Whole:
+        return _whole(await self._called(ask, principal), ask.id)
+
+    async def _called(self, ask: Ask, principal: Principal) -> bytes:
+        """The answer up to where its id follows."""
         context = Context(self._replica, principal, principal.caller("mcp"))
         result = await call_meta(context, ask.argument, ask.arguments)
         result["_meta"] = {**result.get("_meta", {}), **self._server_meta}
         _BY_EDGE.inc()
-        await _send(send, b'{"jsonrpc":"2.0","result":' + _encode(result), ask.id)
+        return b'{"jsonrpc":"2.0","result":' + _encode(result)
 
 
 class _Heard:
@@ -212,13 +208,26 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-async def _send(send: Send, data: bytes, request_id: bytes, status: int = 200) -> None:
-    tail = b',"id":%s}' % request_id
-    length = len(data) + len(tail)
+def _whole(data: bytes, request_id: bytes) -> Whole:
+    body = b'%b,"id":%b}' % (data, request_id)
+    return Whole(200, b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body), body)
+
+
+async def _send(send: Send, data: bytes, request_id: bytes) -> None:
+    tail = b',"id":%b}' % request_id
+    if len(data) <= _COPIED_BYTES_MAX:
+        await _send_whole(send, data + tail)
+        return
+    await send(_start(len(data) + len(tail)))
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+    await send({"type": "http.response.body", "body": tail})
+
+
+async def _send_whole(send: Send, body: bytes, status: int = 200) -> None:
+    await send(_start(len(body), status))
+    await send({"type": "http.response.body", "body": body})
+
+
+def _start(length: int, status: int = 200) -> Message:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    if length <= _COPIED_BYTES_MAX:
-        await send({"type": "http.response.body", "body": data + tail})
-    else:
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-        await send({"type": "http.response.body", "body": tail})
+    return {"type": "http.response.start", "status": status, "headers": headers}

@@ -3,8 +3,8 @@
 Whatever is not of this form is the SDK's to read, and to refuse.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -15,11 +15,10 @@ from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
 
 # A request of the plain form is far below; what is larger is read by the SDK alone.
 BODY_BYTES_MAX = 64 * 1024
+CALL = "tools/call"
 LISTEN = "subscriptions/listen"
-_ONE_PAGE = frozenset(("server/discover", "tools/list", "prompts/list", "resources/templates/list"))
-_PAGED = frozenset(("skills/list", "resources/list"))
-_OF_URI = frozenset(("skills/get", "resources/read"))
-_KNOWN = frozenset(method.encode() for method in (*_ONE_PAGE, *_PAGED, *_OF_URI, "tools/call", LISTEN))
+_MODERN = MODERN.encode()
+_NONE: dict[str, Any] = {}
 _ROUTING = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"content-length", b"accept"))
 
 _P = "io.modelcontextprotocol/"
@@ -27,34 +26,73 @@ _P = "io.modelcontextprotocol/"
 
 class _Meta(msgspec.Struct, forbid_unknown_fields=True):
     version: Literal["2026-07-28"] = msgspec.field(name=f"{_P}protocolVersion")
-    capabilities: Raw = msgspec.field(name=f"{_P}clientCapabilities")
-    client: Raw | UnsetType = msgspec.field(name=f"{_P}clientInfo", default=UNSET)
+    capabilities: dict[str, Raw] = msgspec.field(name=f"{_P}clientCapabilities")
+    client: dict[str, Raw] | UnsetType = msgspec.field(name=f"{_P}clientInfo", default=UNSET)
     traceparent: str | UnsetType = UNSET
     tracestate: str | UnsetType = UNSET
 
 
 class _Params(msgspec.Struct, forbid_unknown_fields=True):
+    """`argument` is what the answer depends on, besides who asks."""
+
     meta: _Meta = msgspec.field(name="_meta")
-    cursor: str | UnsetType = UNSET
-    uri: str | UnsetType = UNSET
-    name: str | UnsetType = UNSET
-    arguments: dict[str, Any] | UnsetType = UNSET
-    notifications: Filter | UnsetType = UNSET
+
+    @property
+    def argument(self) -> str:
+        return ""
 
 
-class _Request(msgspec.Struct, forbid_unknown_fields=True):
+class _Paged(_Params):
+    cursor: str = ""
+
+    @property
+    def argument(self) -> str:
+        return self.cursor
+
+
+class _OfUri(_Params, kw_only=True):
+    uri: str
+
+    @property
+    def argument(self) -> str:
+        return self.uri
+
+
+class _Call(_Params, kw_only=True):
+    name: str
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def argument(self) -> str:
+        return self.name
+
+
+class _Listen(_Params, kw_only=True):
+    notifications: Filter
+
+
+_TParams = TypeVar("_TParams", bound=_Params)
+
+
+class _Request(msgspec.Struct, Generic[_TParams], forbid_unknown_fields=True):
     jsonrpc: Literal["2.0"]
     id: int | str
     method: str
-    params: _Params
+    params: _TParams
 
 
-class _Capabilities(msgspec.Struct):
-    extensions: dict[str, Raw] = msgspec.field(default_factory=dict)
-
-
-_decode = msgspec.json.Decoder(_Request).decode
-_decode_capabilities = msgspec.json.Decoder(_Capabilities).decode
+_KINDS: dict[str, type[_Params]] = {
+    **dict.fromkeys(("server/discover", "tools/list", "prompts/list", "resources/templates/list"), _Params),
+    **dict.fromkeys(("skills/list", "resources/list"), _Paged),
+    **dict.fromkeys(("skills/get", "resources/read"), _OfUri),
+    CALL: _Call,
+    LISTEN: _Listen,
+}
+_DECODES: dict[bytes, Callable[[bytes], _Request[Any]]] = {
+    method.encode(): msgspec.json.Decoder(_Request[kind]).decode  # type: ignore[valid-type]  # known when it runs
+    for method, kind in _KINDS.items()
+}
+_decode_extensions = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -79,20 +117,20 @@ def trimmed(headers: Headers) -> Headers:
 
 
 def routing_of(headers: Headers) -> dict[bytes, bytes] | None:
-    """The headers that decide, each given once; None for a request that is not of the plain form."""
+    """The headers that decide, each given once, trimmed; None for a request that is not of the plain form."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         if name in _ROUTING:
             if name in found:
                 return None
-            found[name] = value
+            found[name] = value.strip(b" \t")
         elif name.startswith(b"mcp-"):  # Mcp-Param-*, Mcp-Session-Id, and what may come
             return None
     accept = found.get(b"accept", b"")
     length = found.get(b"content-length", b"")
     if (
-        found.get(b"mcp-protocol-version") != MODERN.encode()
-        or found.get(b"mcp-method") not in _KNOWN
+        found.get(b"mcp-protocol-version") != _MODERN
+        or found.get(b"mcp-method") not in _DECODES
         or b"application/json" not in accept
         or b"text/event-stream" not in accept
         or not length.isdigit()
@@ -105,50 +143,36 @@ def routing_of(headers: Headers) -> dict[bytes, bytes] | None:
 def parse(body: bytes, routing: dict[bytes, bytes]) -> Ask | None:
     """None for whatever the SDK should look at more closely."""
     try:
-        request = _decode(body)
+        request = _DECODES[routing[b"mcp-method"]](body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    method, params = request.method, request.params
-    if method.encode() != routing[b"mcp-method"] or not _is_object(params.meta.capabilities):
-        return None
-    if params.meta.client is not UNSET and not _is_object(params.meta.client):
-        return None
-    given = {
-        name for name in ("cursor", "uri", "name", "arguments", "notifications") if getattr(params, name) is not UNSET
-    }
-    argument = named = ""
-    if method in _PAGED:
-        allowed, argument = {"cursor"}, params.cursor or ""
-    elif method in _OF_URI:
-        allowed, argument = {"uri"}, params.uri or ""
-        # `skills/get` need not name it in a header; some clients do.
-        named = argument if method == "resources/read" or b"mcp-name" in routing else ""
-        if not argument.startswith("skill://"):
-            return None
-    elif method == "tools/call":
-        allowed, argument = {"name", "arguments"}, params.name or ""
-        named = argument
-    elif method == LISTEN:
-        allowed = {"notifications"}
-    else:
-        allowed = set()
+    method, params = request.method, cast(_Params, request.params)
+    argument = params.argument
     is_plain = argument.isascii() and (isinstance(request.id, int) or request.id.isascii())
-    if not given <= allowed or not is_plain or routing.get(b"mcp-name", b"") != named.encode():
+    if method.encode() != routing[b"mcp-method"] or not is_plain or not _is_named(params, argument, method, routing):
         return None
-    wanted = params.notifications or None
-    if (method == LISTEN) != (wanted is not None):
-        return None
-    if wanted is not None and wanted.task_ids and not _declares_tasks(params.meta.capabilities):
-        return None
-    return Ask(_encode(request.id), method, argument, params.arguments or {}, wanted)
+    id_, arguments, wanted = _encode(request.id), _NONE, None
+    if isinstance(params, _Call):
+        arguments = params.arguments
+    elif isinstance(params, _Listen):
+        wanted = params.notifications
+        if wanted.task_ids and not _declares_tasks(params.meta.capabilities):
+            return None
+    return Ask(id_, method, argument, arguments, wanted)
 
 
-def _declares_tasks(capabilities: Raw) -> bool:
+def _is_named(params: _Params, argument: str, method: str, routing: dict[bytes, bytes]) -> bool:
+    """Whether the header says what the body does."""
+    named = routing.get(b"mcp-name")
+    if isinstance(params, _OfUri):
+        # `skills/get` need not name it in a header; some clients do.
+        is_named = named == argument.encode() or (named is None and method == "skills/get")
+        return is_named and argument.startswith("skill://")
+    return (named or b"") == (argument.encode() if isinstance(params, _Call) else b"")
+
+
+def _declares_tasks(capabilities: dict[str, Raw]) -> bool:
     try:
-        return TASKS_EXTENSION in _decode_capabilities(capabilities).extensions
+        return TASKS_EXTENSION in _decode_extensions(capabilities.get("extensions", b"{}"))
     except msgspec.DecodeError:
         return False
-
-
-def _is_object(raw: Raw) -> bool:
-    return bytes(raw)[:1] == b"{"

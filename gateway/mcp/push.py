@@ -6,16 +6,14 @@ from collections.abc import Sequence
 import mcp_types as types
 import msgspec
 import structlog
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
-from mcp.shared.subscriptions import PromptsListChanged, ResourcesListChanged, ResourceUpdated, ToolsListChanged
 
 from gateway.mcp import uris
-from gateway.mcp.context import RequestContext, principal_of
+from gateway.mcp.context import RequestContext
 from gateway.mcp.legacy import LegacySessions
+from gateway.mcp.listening import listen
 from gateway.mcp.notices import EVERYONE, Notices, Reach
-from gateway.mcp.streams import KEEPALIVE_S, STREAMS_OF_ONE_MAX, ListenStreams
-from gateway.mcp.tasks import check_listens, task_heads
-from notifier.events import Viewer
+from gateway.mcp.streams import KEEPALIVE_S, ListenStreams
+from gateway.mcp.tasks import task_heads
 from services import metrics
 from services.models import Change, Skill
 from services.ports import CatalogSnapshot
@@ -31,7 +29,7 @@ log = structlog.get_logger(__name__)
 class McpPush:
     """A `ChangeSink`: rows become notices, sent by one owned task.
 
-    `streams` are those that the edge serves; `listen` serves what the SDK is left with, stdio for one.
+    `streams` are all that listen; `listen` serves those that the edge leaves to the SDK, stdio for one.
     """
 
     def __init__(self) -> None:
@@ -41,7 +39,6 @@ class McpPush:
         self._prompts_of: dict[str, object] = {}
         self._runs: Runs | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._sdk: dict[Viewer, tuple[InMemorySubscriptionBus, ListenHandler]] = {}
         self.streams = ListenStreams()
         self.legacy = LegacySessions()
 
@@ -58,8 +55,6 @@ class McpPush:
     async def close(self) -> None:
         """Ends listen streams with their final frame."""
         self.streams.close()
-        for _, handler in self._sdk.values():
-            handler.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -68,13 +63,8 @@ class McpPush:
     async def listen(
         self, context: RequestContext, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
-        """The SDK delivers whatever is published on its bus: each viewer has its own. Of tasks it knows nothing."""
-        check_listens(context)
-        viewer = principal_of(context).viewer
-        if viewer not in self._sdk:
-            bus = InMemorySubscriptionBus()
-            self._sdk[viewer] = bus, ListenHandler(bus, max_subscriptions=STREAMS_OF_ONE_MAX)
-        return await self._sdk[viewer][1](context, params)
+        assert self._runs is not None, "the server has said whose tasks these are"
+        return await listen(self.streams, self._runs, context, params)
 
     def apply(self, changes: Sequence[Change]) -> None:
         due = self._due
@@ -133,25 +123,12 @@ class McpPush:
         if not due:
             return
         self.streams.tell(due)
-        for viewer, (bus, _) in self._sdk.items():
-            seen = due.seen_by(viewer)
-            for kind in seen.lists:
-                await bus.publish(_EVENTS[kind]())
-            for uri in seen.updated:
-                await bus.publish(ResourceUpdated(uri))
         await self.legacy.send(due)
 
     async def _send_tasks(self) -> None:
         due, self._due_tasks = self._due_tasks, set()
         if due and self._runs is not None:
             self.streams.tell_tasks(await task_heads(self._runs, due))
-
-
-_EVENTS: dict[str, type[ToolsListChanged | PromptsListChanged | ResourcesListChanged]] = {
-    "tools": ToolsListChanged,
-    "prompts": PromptsListChanged,
-    "resources": ResourcesListChanged,
-}
 
 
 def _uris_of(skill: Skill) -> list[str]:

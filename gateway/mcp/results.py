@@ -4,6 +4,7 @@ from typing import Any
 
 import mcp_types as types
 import msgspec
+from msgspec import Raw
 from pydantic import ValidationError
 
 from gateway.mcp.context import COMPLETE
@@ -25,6 +26,12 @@ def content(result: Any) -> dict[str, Any]:
     text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
     content: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": False, **COMPLETE}
     return content | {"structuredContent": result} if isinstance(result, dict) else content
+
+
+def reply_content(data: bytes) -> dict[str, Any]:
+    """`content` of an object that is encoded already, and stays so: for whoever encodes the rest."""
+    text = {"type": "text", "text": data.decode()}
+    return {"content": [text], "isError": False, "structuredContent": Raw(data), **COMPLETE}
 
 
 def own_content(result: Any) -> dict[str, Any]:

@@ -92,15 +92,23 @@ class _Stream:
     """`due` holds frames that could not be written yet, in order and each once; `slow_since_s` is 0
     while the client reads."""
 
-    __slots__ = ("due", "id", "is_open", "kinds", "principal", "send", "slow_since_s", "tasks", "uris")
+    __slots__ = ("due", "id", "is_open", "kinds", "on_end", "principal", "send", "slow_since_s", "tasks", "uris")
 
-    def __init__(self, request_id: bytes, wanted: Filter, principal: Principal, send: Send) -> None:
+    def __init__(
+        self,
+        request_id: bytes,
+        wanted: Filter,
+        principal: Principal,
+        send: Send,
+        on_end: Callable[[], None] | None,
+    ) -> None:
         self.id = request_id
         self.kinds = wanted.kinds()
         self.uris = frozenset(wanted.resource_subscriptions)
         self.tasks = frozenset(wanted.task_ids)
         self.principal = principal
         self.send = send
+        self.on_end = on_end
         self.is_open = False
         self.due: dict[bytes, None] = {}
         self.slow_since_s = 0.0
@@ -147,11 +155,12 @@ class ListenStreams:
         receive: Receive,
         send: Send,
         task_states: Callable[[], Awaitable[Sequence[bytes]]] | None = None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         """One admitted stream, from its acknowledgement until the client leaves or it is ended. The tasks it
         watches must be its principal's; `task_states` are their frames now, which it is told first: a task
-        may be over before anybody listens."""
-        stream = _Stream(request_id, wanted, principal, send)
+        may be over before anybody listens. `on_end` is called when nothing more will be sent."""
+        stream = _Stream(request_id, wanted, principal, send, on_end)
         # Before the acknowledgement: what changes meanwhile is held back, not lost.
         self._streams[stream] = None
         self._of_one[principal.id] += 1
@@ -239,6 +248,8 @@ class ListenStreams:
             if not self._of_one[stream.principal.id]:
                 del self._of_one[stream.principal.id]
             metrics.mcp_listen_streams.set(len(self._streams))
+            if stream.on_end is not None:
+                stream.on_end()
 
 
 async def _sent(send: Send, message: Message) -> None:

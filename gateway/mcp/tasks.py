@@ -28,6 +28,7 @@ from gateway.mcp.dialogue import (
 from gateway.mcp.legacy import LegacySessions
 from gateway.mcp.streams import task_head
 from gateway.principal import Principal
+from notifier.protocol import error_object
 from services.caller import Caller
 from services.execution.dialogue import Dialogue
 from services.failures import NotFound, ServiceError
@@ -192,7 +193,7 @@ def _result(run: Run) -> dict[str, Any]:
         return results.failed(error)
 
 
-def _error(error: RunError) -> dict[str, Any]:
+def _error(error: RunError) -> dict[str, object]:
     missing = error.code == MISSING_CAPABILITY
     code = types.MISSING_REQUIRED_CLIENT_CAPABILITY if missing else types.INTERNAL_ERROR
-    return {"code": code, "message": error.message, "data": {"code": error.code, **error.facts}}
+    return error_object(code, error.message, {"code": error.code, **error.facts})

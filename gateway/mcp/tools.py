@@ -9,7 +9,7 @@ import msgspec
 from mcp.shared.exceptions import MCPError
 from pydantic import Field
 
-from gateway.envelope import Reply, write_meta
+from gateway.envelope import Reply, reply, write_meta
 from gateway.mcp import results, tasks, uris
 from gateway.mcp.context import RequestContext, answering, cacheable, caller_of, level_of, principal_of
 from gateway.mcp.dialogue import Questions, converse
@@ -24,6 +24,7 @@ from gateway.replica import Replica
 from services.caller import Caller
 from services.failures import NotFound, ServiceError
 from services.models import SKILL_ID_PATTERN
+from services.skills.catalog import served_file
 from services.skills.tools import CallableTool
 
 
@@ -46,22 +47,17 @@ class MetaTool(NamedTuple):
 
     description: str
     params: type[Params]
-    run: Callable[[Context, Any], Awaitable[Any]]
+    run: Callable[[Context, Any], Awaitable[Reply]]
     scope: Scope = "read"
 
 
-async def _search_skills(context: Context, params: search.SearchSkills) -> Any:
-    return msgspec.json.decode((await search.search_skills(context, params)).data)
-
-
-async def _load_skill(context: Context, params: LoadSkill) -> Any:
+async def _load_skill(context: Context, params: LoadSkill) -> Reply:
     replica = context.replica
     look = partial(replica.catalog.version, params.skill, params.version, context.principal.viewer.sees)
     skill, version = await replica.seek(context.level, look)
     async with replica.invocations.logged(context.caller, "load_skill", skill, version, {}):
-        file = skills.ReadFile(owner=skill.owner, name=skill.name, path=uris.SKILL_MD, version=version.version)
-        _, data = await skills.file_bytes(context, file)
-    return {
+        data = await skills.content(context, served_file(version, uris.SKILL_MD))
+    loaded = {
         "id": skill.id,
         "version": version.version,
         "digest": version.digest,
@@ -69,32 +65,25 @@ async def _load_skill(context: Context, params: LoadSkill) -> Any:
         "files": [entry.path for entry in version.manifest if entry.path != uris.SKILL_MD],
         "tools": [tool.name for tool in replica.tools.of(skill)] if skill.active == version else [],
     }
+    return reply(loaded)
 
 
-async def _read_skill_file(context: Context, params: ReadSkillFile) -> Any:
+async def _read_skill_file(context: Context, params: ReadSkillFile) -> Reply:
     owner, name = params.skill.split("/")
     file = skills.ReadFile(owner=owner, name=name, path=params.path, version=params.version)
-    return msgspec.json.decode((await skills.read_file(context, file)).data)
+    return await skills.read_file(context, file)
 
 
-async def _call_tool(context: Context, params: CallByName) -> Any:
+async def _call_tool(context: Context, params: CallByName) -> Reply:
     call = tool_operations.CallTool(tool=params.tool, arguments=params.arguments)
-    return msgspec.json.decode((await tool_operations.call_tool(context, call)).data)
-
-
-async def _check_operation(context: Context, params: incidents.CheckOperation) -> Any:
-    return msgspec.json.decode((await incidents.check_operation(context, params)).data)
-
-
-async def _record_feedback(context: Context, params: incidents.ReportOutcome) -> Any:
-    return msgspec.json.decode((await incidents.report_outcome(context, params)).data)
+    return await tool_operations.call_tool(context, call)
 
 
 META_TOOLS = {
     "search_skills": MetaTool(
         "Find skills for a task, by meaning. `token_budget` bounds what the answer costs.",
         search.SearchSkills,
-        _search_skills,
+        search.search_skills,
     ),
     "load_skill": MetaTool("The instructions of a skill, its files and its tools.", LoadSkill, _load_skill),
     "read_skill_file": MetaTool("A file of a skill.", ReadSkillFile, _read_skill_file),
@@ -102,13 +91,13 @@ META_TOOLS = {
     "record_feedback": MetaTool(
         "Whether a solution that a failed call named helped; solutions that help are named first.",
         incidents.ReportOutcome,
-        _record_feedback,
+        incidents.report_outcome,
         "invoke",
     ),
     "check_operation": MetaTool(
         "Whether a call is known to fail: `none`, `warning` or `block`, with what helped before.",
         incidents.CheckOperation,
-        _check_operation,
+        incidents.check_operation,
     ),
     **{
         name: MetaTool(operation.summary, operation.params, operation.run, operation.scope)
@@ -164,7 +153,8 @@ class ToolHandlers:
         try:
             operation = Context(self._replica, principal, caller_of(context), level_of(context))
             if params.name in META_TOOLS:
-                return await call_meta(operation, params.name, params.arguments or {})
+                # The SDK takes no encoded parts.
+                return _built_in(await call_meta(operation, params.name, params.arguments or {}))
             principal.require("invoke")
             tool = await self._replica.seek(operation.level, partial(self._find, params.name, principal))
             return await self._run(context, tool, params.arguments or {}, operation.caller)
@@ -194,18 +184,21 @@ class ToolHandlers:
 
 
 async def call_meta(context: Context, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The result of one of the server's own tools; it fails as others do, within its result."""
+    """The result of one of the server's own tools, parts of it encoded; it fails as others do, within its result."""
     tool = META_TOOLS[name]
     try:
         context.principal.require(tool.scope)
         answer = await tool.run(context, parse(tool.params, arguments))
     except ServiceError as error:
         return results.failed(error)
-    if not isinstance(answer, Reply):
-        return results.content(answer)
-    content = results.content(msgspec.json.decode(answer.data))
+    content = results.reply_content(answer.data)
     meta = write_meta(answer)
     return {**content, "_meta": meta} if meta else content
+
+
+def _built_in(result: dict[str, Any]) -> dict[str, Any]:
+    built: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(result))
+    return built
 
 
 def _listed(tool: CallableTool) -> dict[str, Any]:

@@ -204,6 +204,12 @@ async def file_bytes(context: Context, params: ReadFile) -> tuple[Version, bytes
         return version, served_file(version, params.path)
 
     version, entry = await replica.seek(context.level, look)
+    return version, await content(context, entry)
+
+
+async def content(context: Context, entry: FileEntry) -> bytes:
+    """What a manifest names, through the cache."""
+    replica = context.replica
 
     async def load() -> bytes:
         return await replica.catalog.blob(entry)
@@ -212,8 +218,8 @@ async def file_bytes(context: Context, params: ReadFile) -> tuple[Version, bytes
     if read.tier == "l2" and hashlib.sha256(read.value).hexdigest() != entry.sha256:
         # Whoever can write to Redis must not be able to change what a digest stands for.
         replica.cache.invalidate(f"blob:{entry.sha256}")
-        return version, await load()
-    return version, read.value
+        return await load()
+    return read.value
 
 
 async def publish(context: Context, params: Publish) -> Reply:

@@ -2,10 +2,11 @@
 
 `/.well-known/agent-skills/index.json` names every served skill the caller sees, below `/{owner}` or
 `/{owner}/{name}` only those. A skill of one file is that file, others are archives whose bytes never
-change, each named with its digest.
+change, each named with its digest. An index that was made before goes out as soon as its request has been read.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -13,13 +14,17 @@ import msgspec
 from cachetools import LRUCache
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
+from gateway.lane import Asked
 from gateway.mcp import uris
 from gateway.operations.skills import ReadFile, file_bytes
 from gateway.operations.table import SEQ_MAX, Context
 from gateway.replica import Replica
 from gateway.routes.rest import context_of
 from notifier.events import Viewer
+from notifier.raw import Whole
+from services import metrics
 from services.models import NAME_PATTERN, OWNER_PATTERN, Skill, Version
 from services.skills.bundle import tar_gz
 from services.skills.catalog import served_file
@@ -27,7 +32,11 @@ from services.skills.catalog import served_file
 SCHEMA = "https://schemas.agentskills.io/discovery/0.2.0/schema.json"
 ARCHIVES_BYTES_MAX = 32 * 1024 * 1024
 DIGESTS_MAX = 20_000
-_FOLDERS = ("agent-skills", "skills")  # the second is what clients of before look for
+ENTRIES_MAX = 20_000
+# The second is where clients of before look.
+_DOCUMENTS = ("/.well-known/agent-skills/index.json", "/.well-known/skills/index.json")
+_INDEX = re.compile(f"(?:/([^/]+)(?:/([^/]+))?)?(?:{'|'.join(map(re.escape, _DOCUMENTS))})")
+_INDEX_CACHE = "private, no-cache"
 _DESCRIPTION_MAX = 1024
 _INDEXES_MAX = 64
 
@@ -43,6 +52,7 @@ class Discovery:
         self._replica = replica
         self._indexes: LRUCache[tuple[Viewer, str, str], tuple[str, bytes]] = LRUCache(_INDEXES_MAX)
         self._digests: LRUCache[str, str] = LRUCache(DIGESTS_MAX)
+        self._entries: LRUCache[tuple[str, int], bytes] = LRUCache(ENTRIES_MAX)
         self._archives: LRUCache[str, bytes] = LRUCache(ARCHIVES_BYTES_MAX, getsizeof=len)
 
     async def index(self, context: Context, owner: str, name: str) -> tuple[str, bytes]:
@@ -50,14 +60,20 @@ class Discovery:
         context.principal.require("read")
         await self._replica.current(context.level)
         tag = self._replica.tag("index", self._replica.view.revision)
-        key = (context.principal.viewer, owner, name)
-        kept = self._indexes.get(key)
+        viewer = context.principal.viewer
+        kept = self._indexes.get((viewer, owner, name))
         if kept is not None and kept[0] == tag:
             return kept
         entries = [await self._entry(context, skill) for skill in self._named(context, owner, name)]
-        made = (tag, msgspec.json.encode({"$schema": SCHEMA, "skills": entries}))
-        self._indexes[key] = made
+        made = (tag, b'{"$schema":"%b","skills":[%b]}' % (SCHEMA.encode(), b",".join(entries)))
+        self._indexes[(viewer, owner, name)] = made
         return made
+
+    def kept(self, viewer: Viewer, owner: str, name: str) -> tuple[str, bytes] | None:
+        """`index`, if it was made before and holds under the bounded level."""
+        kept = self._indexes.get((viewer, owner, name))
+        is_good = kept is not None and self._replica.feed.is_fresh
+        return kept if is_good and kept[0] == self._replica.tag("index", self._replica.view.revision) else None
 
     async def archive(self, context: Context, skill_id: str, number: int) -> tuple[str, bytes]:
         """The archive of a version and its digest. Raises `NotFound`."""
@@ -78,9 +94,17 @@ class Discovery:
             if owner in ("", skill.owner) and name in ("", skill.name):
                 yield skill
 
-    async def _entry(self, context: Context, skill: Skill) -> dict[str, Any]:
+    async def _entry(self, context: Context, skill: Skill) -> bytes:
+        """Encoded; of one version it is always the same."""
         version = skill.active
         assert version is not None, "a served skill has an active version"
+        key = (skill.id, version.version)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = msgspec.json.encode(await self._made(context, skill, version))
+        return entry
+
+    async def _made(self, context: Context, skill: Skill, version: Version) -> dict[str, Any]:
         entry = {
             "name": skill.name,
             "description": version.description[:_DESCRIPTION_MAX],
@@ -103,12 +127,36 @@ class Discovery:
         return (await file_bytes(context, ReadFile(owner=owner, name=name, path=path, version=version.version)))[1]
 
 
-def discovery_router(replica: Replica) -> APIRouter:
-    router, discovery = APIRouter(include_in_schema=False), Discovery(replica)
+class DiscoveryLane:
+    """Indexes that are kept."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+
+    def takes(self, scope: Scope) -> bool:
+        return bool(scope["method"] == "GET" and not scope["query_string"] and scope["path"].endswith(_DOCUMENTS))
+
+    def answer(self, asked: Asked) -> Whole | None:
+        found = _INDEX.fullmatch(asked.scope["path"])
+        if found is None or b"x-consistency" in asked.headers or "read" not in asked.principal.scopes:
+            return None
+        kept = self._discovery.kept(asked.principal.viewer, found[1] or "", found[2] or "")
+        if kept is None:
+            return None
+        tag, data = kept
+        head = b'etag: "%b"\r\ncache-control: %b\r\n' % (tag.encode(), _INDEX_CACHE.encode())
+        metrics.answers.from_lane += 1
+        if _has(asked.headers.get(b"if-none-match", b"").decode("latin-1"), tag):
+            return Whole(304, head, b"")
+        return Whole(200, b"%bcontent-length: %d\r\ncontent-type: application/json\r\n" % (head, len(data)), data)
+
+
+def discovery_router(replica: Replica, discovery: Discovery) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
 
     async def answer(request: Request, owner: str = "", name: str = "") -> Response:
         tag, data = await discovery.index(context_of(request, replica), owner, name)
-        return _answer(request, tag, data, "application/json", "no-cache")
+        return _answer(request, tag, data, "application/json", _INDEX_CACHE)
 
     async def all_skills(request: Request) -> Response:
         return await answer(request)
@@ -119,8 +167,7 @@ def discovery_router(replica: Replica) -> APIRouter:
     async def of_name(request: Request, owner: Owner, name: Name) -> Response:
         return await answer(request, owner, name)
 
-    for folder in _FOLDERS:
-        document = f"/.well-known/{folder}/index.json"
+    for document in _DOCUMENTS:
         router.add_api_route(document, all_skills)
         router.add_api_route(f"/{{owner}}{document}", of_owner)
         router.add_api_route(f"/{{owner}}/{{name}}{document}", of_name)
@@ -128,7 +175,7 @@ def discovery_router(replica: Replica) -> APIRouter:
     @router.get("/.well-known/agent-skills/{owner}/{name}/{version}/skill.tar.gz")
     async def archive(request: Request, owner: Owner, name: Name, version: Number) -> Response:
         digest, data = await discovery.archive(context_of(request, replica), f"{owner}/{name}", version)
-        return _answer(request, digest, data, "application/gzip", "immutable, max-age=31536000")
+        return _answer(request, digest, data, "application/gzip", "private, immutable, max-age=31536000")
 
     @router.get("/.well-known/agent-skills/{owner}/{name}/{version}/SKILL.md")
     async def skill_md(request: Request, owner: Owner, name: Name, version: Number) -> Response:
@@ -136,13 +183,17 @@ def discovery_router(replica: Replica) -> APIRouter:
         context.principal.require("read")
         _, data = await file_bytes(context, ReadFile(owner=owner, name=name, path=uris.SKILL_MD, version=version))
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        return _answer(request, digest, data, "text/markdown; charset=utf-8", "immutable, max-age=31536000")
+        return _answer(request, digest, data, "text/markdown; charset=utf-8", "private, immutable, max-age=31536000")
 
     return router
 
 
 def _answer(request: Request, tag: str, data: bytes, media_type: str, cache: str) -> Response:
-    headers = {"etag": f'"{tag}"', "cache-control": f"private, {cache}"}
-    if f'"{tag}"' in request.headers.get("if-none-match", ""):
+    headers = {"etag": f'"{tag}"', "cache-control": cache}
+    if _has(request.headers.get("if-none-match", ""), tag):
         return Response(status_code=304, headers=headers)
     return Response(data, headers=headers, media_type=media_type)
+
+
+def _has(if_none_match: str, tag: str) -> bool:
+    return f'"{tag}"' in if_none_match

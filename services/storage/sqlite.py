@@ -12,7 +12,7 @@ some forty hops a publish, which on a busy machine take longer than the disk doe
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
@@ -120,8 +120,12 @@ class SqliteDatabase:
                 yield connection
 
     async def commit(self, plan_for: PlanFor[Answer]) -> Answer:
+        return await self._planned(lambda: self._committed(plan_for))
+
+    async def _planned(self, commit: Callable[[], T]) -> T:
+        """A transaction on the plans' own thread."""
         async with self._writer:
-            committing = asyncio.get_running_loop().run_in_executor(self._planner, self._committed, plan_for)
+            committing = asyncio.get_running_loop().run_in_executor(self._planner, commit)
             try:
                 return await asyncio.shield(committing)
             except asyncio.CancelledError:
@@ -139,26 +143,20 @@ class SqliteDatabase:
             return _run(transaction(cast(AsyncConnection, _AtOnce(connection))))
 
     async def record(self, rows: Sequence[Row]) -> None:
-        table, usage = schema.invocations, schema.usage
-        async with self.writing() as connection:  # nobody adds one between the look and the write
+        await self._planned(lambda: self._recorded(rows))
+
+    def _recorded(self, rows: Sequence[Row]) -> None:
+        table = schema.invocations
+        # Nobody adds one between the look and the write.
+        with _answering(), self.plans.begin() as connection:
             there: set[str] = set()
             for start in range(0, len(rows), KEYS_MAX):
                 ids = [row["id"] for row in rows[start : start + KEYS_MAX]]
-                there.update(await connection.scalars(select(table.c.id).where(table.c.id.in_(ids))))
+                there.update(connection.scalars(select(table.c.id).where(table.c.id.in_(ids))))
             new = [row for row in rows if row["id"] not in there]
-            if not new:
-                return
-            await connection.execute(insert(table), new)
-            counting = sqlite_insert(usage)
-            counting = counting.on_conflict_do_update(
-                index_elements=["skill_id", "version"],
-                set_={
-                    "calls": usage.c.calls + counting.excluded.calls,
-                    "failures": usage.c.failures + counting.excluded.failures,
-                    "last_at": func.max(usage.c.last_at, counting.excluded.last_at),
-                },
-            )
-            await connection.execute(counting, counted(new))
+            if new:
+                connection.execute(insert(table), new)
+                connection.execute(_counting(), counted(new))
 
     async def close(self) -> None:
         async with self._writer:
@@ -199,6 +197,20 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 @cache
 def _replacing(table: Table) -> Any:
     return replacing(sqlite_insert(table), table)
+
+
+@cache
+def _counting() -> Any:
+    usage = schema.usage
+    adding = sqlite_insert(usage)
+    return adding.on_conflict_do_update(
+        index_elements=["skill_id", "version"],
+        set_={
+            "calls": usage.c.calls + adding.excluded.calls,
+            "failures": usage.c.failures + adding.excluded.failures,
+            "last_at": func.max(usage.c.last_at, adding.excluded.last_at),
+        },
+    )
 
 
 async def _write(connection: AsyncConnection, plan: WritePlan) -> None:

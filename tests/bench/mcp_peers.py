@@ -1,13 +1,19 @@
-"""What the MCP edge is measured beside: `python -m tests.bench.mcp_peers KIND PORT_FD TOOLS`, one process each."""
+"""What the MCP edge is measured beside, one process each.
+
+`python -m tests.bench.mcp_peers KIND PORT_FD TOOLS [SKILLS]`: SKILLS is a folder of them, for those that serve skills.
+"""
 
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mcp_types as types
 import uvicorn
 from fastmcp import FastMCP
+from fastmcp.server.providers.skills import SkillsDirectoryProvider
+from fastmcp.skills.extension import SkillsExtension
 from mcp.server.lowlevel import Server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.subscriptions import ToolsListChanged
@@ -19,7 +25,7 @@ from starlette.routing import Route
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}, "times": {"type": "integer"}}}
 
 
-def bare(_: int) -> Any:
+def bare(_count: int, _skills: Path | None) -> Any:
     """Answers the bytes it was given with PUT: what sending them costs at the least."""
     held: dict[str, bytes] = {}
 
@@ -33,11 +39,18 @@ def bare(_: int) -> Any:
     return Starlette(routes=[Route("/mcp", answer, methods=["PUT", "POST"])])
 
 
-def low_level(count: int) -> Any:
+def low_level(count: int, skills: Path | None) -> Any:
     tools = [types.Tool(name=f"tool-{at}", description="Repeats a text.", input_schema=SCHEMA) for at in range(count)]
 
     async def list_tools(*_: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=tools)
+
+    texts = {f"skill://main/{file.parent.name}/SKILL.md": file.read_text() for file in skills_of(skills)}
+
+    async def read_resource(_: Any, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        text = texts[str(params.uri)]
+        content = types.TextResourceContents(uri=params.uri, mime_type="text/markdown", text=text)
+        return types.ReadResourceResult(contents=[content])
 
     bus = InMemorySubscriptionBus()
 
@@ -50,14 +63,19 @@ def low_level(count: int) -> Any:
         "low",
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        on_read_resource=read_resource,
         on_subscriptions_listen=ListenHandler(bus, max_subscriptions=10_000),
         get_tool_input_schema=lambda _: SCHEMA,
     )
     return server.streamable_http_app(json_response=True)
 
 
-def fast(count: int) -> Any:
+def fast(count: int, skills: Path | None) -> Any:
     server = FastMCP("fast")
+    if skills is not None:
+        provider = SkillsDirectoryProvider(skills, experimental_skills=True)
+        server.add_provider(provider)
+        server.add_extension(SkillsExtension(providers=[provider]))
 
     def repeat(text: str = "", times: int = 1) -> str:
         return text * times
@@ -67,10 +85,14 @@ def fast(count: int) -> Any:
     return server.http_app(path="/mcp", json_response=True)
 
 
-APPS: dict[str, Callable[[int], Any]] = {"bare": bare, "low-level SDK": low_level, "FastMCP": fast}
+def skills_of(root: Path | None) -> list[Path]:
+    return [] if root is None else sorted(root.glob("*/SKILL.md"))
+
+
+APPS: dict[str, Callable[[int, Path | None], Any]] = {"bare": bare, "low-level SDK": low_level, "FastMCP": fast}
 
 
 if __name__ == "__main__":
-    kind, descriptor, tools = sys.argv[1:]
-    app = APPS[kind](int(tools))
+    kind, descriptor, tools, *folder = sys.argv[1:]
+    app = APPS[kind](int(tools), Path(folder[0]) if folder else None)
     uvicorn.run(app, fd=int(descriptor), log_level="error", access_log=False)

@@ -1,15 +1,12 @@
 """A cached skill over REST, key and metrics on, against a bare route with the same bytes (budget C6)."""
 
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from tests.support.bare import bare
 from tests.support.bench import machine
 from tests.support.load import cpu_us_of, idle_share
 from tests.support.service import running, write_skill
@@ -27,20 +24,6 @@ REQUEST = f"GET {PATH} HTTP/1.1\r\n{_HEADERS}".encode()
 ROUTED = f"GET {PATH} HTTP/1.1\r\nX-Consistency: bounded\r\n{_HEADERS}".encode()
 
 
-@contextmanager
-def bare(body: bytes, folder: Path) -> Iterator[tuple[int, int]]:
-    """A running floor: its pid and port."""
-    file = folder / "body.json"
-    file.write_bytes(body)
-    command = [sys.executable, "-m", "tests.support.bare", PATH, str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.pid, int(process.stdout.readline())
-        finally:
-            process.terminate()
-
-
 def test_a_cached_skill_over_rest(tmp_path: Path) -> None:
     write_skill(tmp_path / "skills", "demo", body="Step by step. " * 20)
     with running(tmp_path / "skills", tmp_path / "data", admin_key=KEY) as service:
@@ -52,7 +35,7 @@ def test_a_cached_skill_over_rest(tmp_path: Path) -> None:
             client.get(url)
             answer = client.get(url)
         assert "tier=l1" in answer.headers["cache-status"]
-        with bare(answer.content, tmp_path) as (floor_pid, floor_port):
+        with bare(PATH, answer.content, tmp_path) as (floor_pid, floor_port):
             ways = {
                 "bare Starlette route": (floor_pid, floor_port, REQUEST),
                 "cached skill, key and metrics": (service.process.pid, service.port, REQUEST),

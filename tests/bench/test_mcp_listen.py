@@ -15,8 +15,9 @@ import httpx2
 import pytest
 
 from services.execution.process import rss_bytes
-from tests.bench.test_mcp_edge import cpu_ns, exchange, message, peer
+from tests.bench.test_mcp_edge import message, peer
 from tests.support.bench import machine
+from tests.support.load import cpu_ns
 from tests.support.mcp_wire import zipped
 from tests.support.service import Service, running
 
@@ -28,6 +29,14 @@ STREAM_BYTES_MAX = 20 * 1024
 WAIT_S = 60.0
 FRAME = b"list_changed"
 Change = Callable[[], Awaitable[None]]
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bytes:
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:")
+    return await reader.readexactly(length)
 
 
 class Crowd:

@@ -50,6 +50,39 @@ def test_an_index_is_scoped_by_owner_and_name_and_found_where_clients_of_before_
     assert old.content == httpx2.get(f"{service.url}{INDEX}", timeout=30).content
 
 
+def lane_answers(service: Service) -> float:
+    text = httpx2.get(f"{service.url}/metrics").text
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("skillwire_lane_answers_total"))
+
+
+@pytest.mark.parametrize("base", ["", "/main", "/main/calculator", "/nobody"])
+@pytest.mark.parametrize("has_it", [False, True])
+def test_an_index_that_is_kept_is_answered_as_the_route_does(service: Service, base: str, has_it: bool) -> None:
+    url = f"{service.url}{base}{INDEX}"
+    etag = httpx2.get(url, timeout=30).headers["etag"]
+    headers = {"if-none-match": f'"other", {etag}' if has_it else ""}
+    for _ in range(10):
+        before = lane_answers(service)
+        kept = httpx2.get(url, headers=headers, timeout=30)
+        if lane_answers(service) > before:  # else the log had not been read for half a second
+            break
+    else:
+        raise AssertionError("it was never answered at once")
+    routed = httpx2.get(url, headers={**headers, "x-consistency": "bounded"}, timeout=30)
+    assert lane_answers(service) == before + 1
+    assert (kept.status_code, kept.content) == (routed.status_code, routed.content)
+    assert kept.status_code == (304 if has_it else 200)
+    changing = {"date", "x-request-id"}
+    assert {name: value for name, value in kept.headers.items() if name not in changing} == {
+        name: value for name, value in routed.headers.items() if name not in changing
+    }
+
+
+@pytest.mark.parametrize("path", ["//.well-known/agent-skills/index.json", f"/a/b/c{INDEX}", f"/a/.well-known{INDEX}x"])
+def test_a_path_that_is_no_index_is_not_found(service: Service, path: str) -> None:
+    assert httpx2.get(f"{service.url}{path}", timeout=30).status_code == 404
+
+
 def test_what_a_client_has_is_not_sent_again_until_it_changes(service: Service, skills: Path) -> None:
     first = httpx2.get(f"{service.url}{INDEX}", timeout=30)
     again = httpx2.get(f"{service.url}{INDEX}", headers={"if-none-match": first.headers["etag"]}, timeout=30)

@@ -88,13 +88,23 @@ async def raw_answers(service: Service, request: bytes, times: int) -> list[tupl
     return answers
 
 
-@pytest.mark.parametrize("read", [("tools/list", {}), ("skills/list", {}), ("resources/read", {"uri": URI})])
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("tools/list", {}),
+        ("skills/list", {}),
+        ("resources/read", {"uri": URI}),
+        ("tools/call", {"name": "load_skill", "arguments": {"skill": "main/calculator"}}),
+        ("tools/call", {"name": "load_skill", "arguments": {"skill": "main/none"}}),
+        ("tools/call", {"name": "check_operation", "arguments": {"tool": "nothing like it"}}),
+    ],
+)
 async def test_an_answer_given_at_once_is_the_one_that_asgi_gives(
-    service: Service, read: tuple[str, dict[str, str]]
+    service: Service, method: str, params: dict[str, Any]
 ) -> None:
-    method, params = read
     body = json.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": {"_meta": META, **params}}).encode()
-    named = f"mcp-name: {params['uri']}\r\n" if params else ""
+    name = params.get("name", params.get("uri"))
+    named = f"mcp-name: {name}\r\n" if name else ""
     head = (
         f"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: application/json, text/event-stream\r\n"
         f"content-type: application/json\r\nmcp-protocol-version: {mcp_wire.VERSION}\r\nmcp-method: {method}\r\n"

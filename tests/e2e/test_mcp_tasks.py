@@ -1,6 +1,7 @@
 """The tasks extension on the wire, on two replicas of which any may be asked."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -17,7 +18,7 @@ from gateway.mcp.tasks import EXTENSION
 from tests.support import mcp_wire
 from tests.support.listeners import WAIT_S, eventually, sse
 from tests.support.packages import tool, tools_json
-from tests.support.service import Service, get, running, wait_for_skills, write_skill
+from tests.support.service import START_S, Service, command, environment, get, running, wait_for_skills, write_skill
 
 pytestmark = pytest.mark.anyio
 KNOWS: dict[str, Any] = {"elicitation": {}, "extensions": {EXTENSION: {}}}
@@ -146,6 +147,60 @@ async def test_a_task_that_was_over_before_anybody_listened_is_told(clients: lis
     await until(clients[1], made["taskId"], "completed")
     async with asyncio.timeout(WAIT_S), listening(clients[1], made["taskId"]) as messages:
         assert [(await anext(messages))["params"].get("status") for _ in range(2)] == [None, "completed"]
+
+
+@asynccontextmanager
+async def over_stdio(skills: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *command("stdio", "--skills", str(skills), "--data", str(skills.parent / "data")),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment(scripts_allowed_owners='["main"]'),
+    )
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+
+
+async def test_a_client_over_stdio_is_told_of_its_tasks(tmp_path: Path) -> None:
+    write_slow(tmp_path / "skills")
+    async with asyncio.timeout(START_S), over_stdio(tmp_path / "skills") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def ask(number: int, method: str, params: dict[str, Any]) -> None:
+            assert process.stdin is not None
+            body = mcp_wire.composed(method, params, capabilities=KNOWS)["json"] | {"id": number}
+            process.stdin.write(json.dumps(body).encode() + b"\n")
+
+        async def heard() -> dict[str, Any]:
+            assert process.stdout is not None
+            message: dict[str, Any] = json.loads(await process.stdout.readline())
+            return message
+
+        made: dict[str, Any] = {}
+        for number in itertools.count(1):  # until the folder has been scanned
+            ask(number, "tools/call", {"name": "main_slow_nap", "arguments": {"s": 1}})
+            made = (await heard()).get("result", {})
+            if "taskId" in made:
+                break
+            await asyncio.sleep(0.05)
+        wanted = {"taskIds": [made["taskId"], "f" * 44], "toolsListChanged": True}
+        ask(-1, "subscriptions/listen", {"notifications": wanted})
+        acknowledged = (await heard())["params"]
+        assert acknowledged["notifications"] == {"taskIds": [made["taskId"]], "toolsListChanged": True}
+        told = [(await heard()) for _ in range(2)]
+        assert [(each["method"], each["params"]["status"]) for each in told] == [
+            ("notifications/tasks", "working"),
+            ("notifications/tasks", "completed"),
+        ]
+        assert told[1]["params"]["result"]["structuredContent"] == {"slept": 1}
+        subscription = "io.modelcontextprotocol/subscriptionId"
+        assert {each["params"]["_meta"][subscription] for each in told} == {-1}
 
 
 async def test_a_task_asks_and_is_answered_elsewhere(clients: list[httpx2.AsyncClient]) -> None:

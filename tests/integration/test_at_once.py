@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,12 +10,12 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from notifier.eager import EagerTask
 from notifier.metrics import at_once_failures
-from notifier.raw import RawHttpProtocol, Whole
+from notifier.raw import AtOnce, RawHttpProtocol, Whole
 
 pytestmark = pytest.mark.anyio
 
-AtOnce = Callable[[Scope, bytes], Whole | None]
 HEAD = "Host: x\r\n"
 
 
@@ -149,6 +149,77 @@ async def test_a_failure_is_counted_and_the_application_answers() -> None:
         writer.write(get("/hot"))
         assert (await answer(reader))[1] == "app /hot "
     assert counted() == before + 1
+
+
+def working(on: asyncio.Event, started: asyncio.Event) -> AtOnce:
+    """Takes everything on, and has it done when `on` is set."""
+
+    async def work(body: bytes) -> Whole:
+        assert isinstance(asyncio.current_task(), EagerTask), "it began in the callback that read the request"
+        started.set()
+        await on.wait()
+        text = b"done " + body
+        return Whole(200, b"content-length: %d\r\nx-by: lane\r\n" % len(text), text)
+
+    return lambda _, body: work(body)
+
+
+POST = f"POST /work HTTP/1.1\r\n{HEAD}Content-Length: 1\r\n\r\n".encode()
+
+
+async def test_work_that_waits_for_nothing_is_answered_without_a_task_of_the_server() -> None:
+    on, begun = asyncio.Event(), asyncio.Event()
+    on.set()
+    async with served(working(on, asyncio.Event()), begun) as (reader, writer):
+        for number in b"12":
+            writer.write(POST + bytes([number]))
+            headers, text = await answer(reader)
+            assert (text, headers["x-by"]) == (f"done {number:c}", "lane")
+    assert not begun.is_set(), "the application saw it"
+
+
+async def test_work_that_waits_is_done_once_and_what_is_asked_behind_it_is_answered_behind_it() -> None:
+    on, started = asyncio.Event(), asyncio.Event()
+    async with served(working(on, started)) as (reader, writer):
+        writer.write(POST + b"1")
+        await started.wait()
+        writer.write(get("/cold"))
+        on.set()
+        headers, text = await answer(reader)
+        assert (text, headers["x-by"]) == ("done 1", "lane")
+        assert (await answer(reader))[1] == "app /cold "
+        writer.write(POST + b"2")
+        assert (await answer(reader))[1] == "done 2"
+
+
+async def test_a_client_that_leaves_while_work_waits_is_let_go() -> None:
+    on, started, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> Whole:
+        started.set()
+        await on.wait()
+        ended.set()
+        return Whole(200, b"content-length: 0\r\n", b"")
+
+    async with served(lambda _, __: work()) as (_, writer):
+        writer.write(POST + b"1")
+        await started.wait()
+        writer.transport.abort()
+        on.set()
+        await ended.wait()
+
+
+async def test_work_that_fails_was_begun_and_is_not_begun_again() -> None:
+    times: list[bytes] = []
+
+    async def work(body: bytes) -> Whole:
+        times.append(body)
+        raise RuntimeError("in the middle")
+
+    async with served(lambda _, body: work(body)) as (reader, writer):
+        writer.write(POST + b"1")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 500 ")
+    assert times == [b"1"]
 
 
 async def test_what_is_no_request_is_refused_as_ever() -> None:

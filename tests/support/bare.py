@@ -5,7 +5,10 @@
 
 import asyncio
 import socket
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -14,6 +17,20 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+
+@contextmanager
+def bare(path: str, body: bytes, folder: Path) -> Iterator[tuple[int, int]]:
+    """A running floor: its pid and port. `folder` is for the file."""
+    file = folder / "body.json"
+    file.write_bytes(body)
+    command = [sys.executable, "-m", "tests.support.bare", path, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.pid, int(process.stdout.readline())
+        finally:
+            process.terminate()
 
 
 async def serve(path: str, body: bytes) -> None:

@@ -17,23 +17,22 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _LENGTH = b"content-length: "
-_WAIT_S = 10.0
+_WAIT_S = 60.0
 
 
-def cpu_s(pid: int) -> float:
-    """User and system time of a process, all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+def cpu_ns(pid: int) -> int:
+    """Processor time of a process, all its threads that live."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
 def idle_share(pid: int, seconds: float) -> float:
     """Of one core, what a process uses that nobody asks anything."""
-    before = cpu_s(pid)
+    before = cpu_ns(pid)
     time.sleep(seconds)
-    return (cpu_s(pid) - before) / seconds
+    return (cpu_ns(pid) - before) / 1e9 / seconds
 
 
 def cpu_us_of(pid: int, port: int, request: bytes, *, connections: int, rounds: int, idle: float = 0.0) -> float:
@@ -48,16 +47,53 @@ def cpu_us_of(pid: int, port: int, request: bytes, *, connections: int, rounds: 
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=_WAIT_S))
             for _ in range(connections)
         ]
-        before, started_s = cpu_s(pid), time.perf_counter()
+        _round(pid, sockets, request)  # what a connection costs is not a request's
+        before, started_s = cpu_ns(pid), time.perf_counter()
         for _ in range(rounds):
-            os.kill(pid, signal.SIGSTOP)
-            for each in sockets:
-                each.sendall(request)
-            os.kill(pid, signal.SIGCONT)
-            for each in sockets:
-                _take_answer(each)
-        spent_s = cpu_s(pid) - before - idle * (time.perf_counter() - started_s)
+            _round(pid, sockets, request)
+        spent_s = (cpu_ns(pid) - before) / 1e9 - idle * (time.perf_counter() - started_s)
         return spent_s * 1e6 / (connections * rounds)
+
+
+class Server(NamedTuple):
+    """`idle` is its `idle_share`."""
+
+    pid: int
+    port: int
+    idle: float = 0.0
+
+
+def beside(
+    ours: Server, floor: Server, request: bytes, *, connections: int, rounds: int, tries: int
+) -> tuple[float, float]:
+    """What the same request costs each. In turn, for a machine is slower for a while; the least, for nothing makes
+    it faster."""
+    costs = [
+        [
+            cpu_us_of(each.pid, each.port, request, connections=connections, rounds=rounds, idle=each.idle)
+            for each in (ours, floor)
+        ]
+        for _ in range(tries)
+    ]
+    return min(cost for cost, _ in costs), min(cost for _, cost in costs)
+
+
+def answer_to(port: int, request: bytes) -> bytes:
+    """The body of one answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=_WAIT_S) as connection:
+        connection.sendall(request)
+        return _take_answer(connection)
+
+
+def _round(pid: int, sockets: list[socket.socket], request: bytes) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for each in sockets:
+            each.sendall(request)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for each in sockets:
+        _take_answer(each)
 
 
 @contextmanager
@@ -68,20 +104,22 @@ def apart_from(pid: int) -> Iterator[None]:
     if not others:
         yield
         return
-    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
-    for thread in threads:
-        os.sched_setaffinity(thread, {theirs})
+    _bind(pid, {theirs})
     os.sched_setaffinity(0, others)
     try:
         yield
     finally:
         os.sched_setaffinity(0, ours)
-        for thread in threads:
-            with suppress(ProcessLookupError):  # one that has ended meanwhile
-                os.sched_setaffinity(thread, ours)
+        _bind(pid, ours)
 
 
-def _take_answer(connection: socket.socket) -> None:
+def _bind(pid: int, processors: set[int]) -> None:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):  # one that has ended meanwhile
+            os.sched_setaffinity(int(task.name), processors)
+
+
+def _take_answer(connection: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
         data += _received(connection)
@@ -89,12 +127,14 @@ def _take_answer(connection: socket.socket) -> None:
     assert head.startswith(b"HTTP/1.1 200 "), data
     lowered = head.lower() + b"\r\n"
     at = lowered.index(_LENGTH) + len(_LENGTH)
-    missing = int(lowered[at : lowered.index(b"\r\n", at)]) - len(body)
+    parts, missing = [body], int(lowered[at : lowered.index(b"\r\n", at)]) - len(body)
     while missing > 0:
-        missing -= len(_received(connection))
+        parts.append(_received(connection))
+        missing -= len(parts[-1])
+    return b"".join(parts)
 
 
 def _received(connection: socket.socket) -> bytes:
-    data = connection.recv(65536)
+    data = connection.recv(1024 * 1024)
     assert data, "the server closed the connection"
     return data

@@ -32,6 +32,7 @@ class MoodyStore(SqlStore):
     gate: asyncio.Event
     away = False
     refusals = 0
+    batches = 0
 
     async def record(self, invocations: Sequence[Invocation]) -> None:
         await self.gate.wait()
@@ -39,6 +40,7 @@ class MoodyStore(SqlStore):
             self.refusals += 1
             raise Unavailable("the database is away")
         assert len(invocations) <= BATCH_MAX
+        self.batches += 1
         await super().record(invocations)
 
 
@@ -78,6 +80,18 @@ async def test_a_call_is_logged_with_who_what_and_which_version(store: MoodyStor
     assert (found.version, found.digest) == (VERSION.version, VERSION.digest)
     assert (found.ok, found.code, found.arguments) == (True, "", '{"a":1}')
     assert found.duration_ms >= 0
+
+
+async def test_a_lone_call_is_written_at_once_and_those_that_follow_together(store: MoodyStore) -> None:
+    log = InvocationLog(store, gather_s=60.0)
+    log.start()
+    await call(log)
+    await eventually(lambda: store.batches == 1)
+    for number in range(20):
+        await call(log, {"number": number})
+        await asyncio.sleep(0)
+    await closed(log)
+    assert (store.batches, len(await written(store))) == (2, 21)
 
 
 @pytest.mark.parametrize(

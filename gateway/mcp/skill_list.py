@@ -17,7 +17,7 @@ from services.skills.view import CatalogView
 _encode = msgspec.json.Encoder().encode
 
 
-class SkillListing:
+class SkillList:
     """Pages of the view as it is now; `server_meta` is what every answer's `_meta` says of the server."""
 
     def __init__(self, view: CatalogView, server_meta: dict[str, Any]) -> None:
