@@ -104,13 +104,19 @@ class InvocationLog:
     async def _admit(self) -> None:
         if self._closing:
             raise Unavailable("the service is shutting down")
+        if self._room.locked():
+            await self._wait_for_room()
+        else:
+            await self._room.acquire()  # at once; the timer of a wait would cost more than all the rest
+        self._unwritten += 1
+
+    async def _wait_for_room(self) -> None:
         try:
             async with asyncio.timeout(WAIT_S):
                 await self._room.acquire()
         except TimeoutError as error:
             metrics.invocations_refused.inc()
             raise Unavailable("the invocation log is full; try again", code="invocation_log_full") from error
-        self._unwritten += 1
 
     async def _run(self) -> None:
         while True:

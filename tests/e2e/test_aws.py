@@ -7,33 +7,20 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from services.storage.aws import AwsPlace
 from tests.support import listeners
 from tests.support.aws import place_of
 from tests.support.packages import skill_md, zip_of
+from tests.support.replicas import settings_on
 from tests.support.service import get, running, wait_for_skills, write_skill
 from tests.support.stores import open_blobs, open_store
 
 pytestmark = pytest.mark.anyio
 
 
-def settings(place: AwsPlace) -> dict[str, str]:
-    return {
-        "storage_backend": "s3",
-        "s3_bucket": place.bucket,
-        "s3_endpoint_url": place.s3_endpoint,
-        "dynamodb_endpoint_url": place.dynamodb_endpoint,
-        "dynamodb_skills_table": place.skills_table,
-        "dynamodb_invocations_table": place.invocations_table,
-        "embedder": "off",
-        "redis_url": "off",
-    }
-
-
 async def test_replicas_tell_each_others_clients_read_each_others_files_and_count_over_restarts(
     tmp_path: Path, aws_url: str
 ) -> None:
-    skills, shared = tmp_path / "skills", settings(place_of(aws_url))
+    skills, shared = tmp_path / "skills", settings_on(aws_url)
     write_skill(skills, "one")
     with (
         running(skills, tmp_path / "here", **shared) as first,
@@ -75,6 +62,6 @@ async def test_replicas_tell_each_others_clients_read_each_others_files_and_coun
 
 
 async def test_a_replica_without_tables_says_what_to_do(tmp_path: Path, aws_url: str) -> None:
-    nowhere = settings(place_of(aws_url)) | {"dynamodb_skills_table": "nowhere"}
+    nowhere = settings_on(aws_url) | {"dynamodb_skills_table": "nowhere"}
     with pytest.raises(AssertionError, match="skillwire init-storage"), running(tmp_path, tmp_path / "data", **nowhere):
         pass
