@@ -1,12 +1,14 @@
 """Replicas that share one store of any kind, as their settings say it."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.support.aws import is_place, place_of
+from tests.support.service import Service, running
 
 
 def settings_on(url: str) -> dict[str, str]:
-    """For `tests.support.service.running`, each replica with a data folder of its own unless the store is SQLite."""
+    """For `tests.support.service.running`."""
     quiet = {"embedder": "off", "redis_url": "off"}
     if not is_place(url):
         return {"database_url": url, **quiet}
@@ -22,6 +24,9 @@ def settings_on(url: str) -> dict[str, str]:
     }
 
 
-def data_folder(url: str, tmp_path: Path, name: str) -> Path:
-    """Where this replica keeps its data: of one machine with SQLite all in one place."""
-    return tmp_path / ("data" if url.startswith("sqlite") else name)
+def two_replicas(stack: ExitStack, url: str, tmp_path: Path) -> list[Service]:
+    """Two processes that share this store and watch nothing; on SQLite also the folder of their data."""
+    skills = tmp_path / "skills"
+    skills.mkdir(exist_ok=True)
+    names = ("data", "data") if url.startswith("sqlite") else ("here", "there")
+    return [stack.enter_context(running(skills, tmp_path / name, **settings_on(url), watch="off")) for name in names]
