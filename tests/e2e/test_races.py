@@ -19,9 +19,9 @@ def race_over_http(tmp_path: Path, url: str, rounds: int, *, conditional: bool) 
     """Fails unless every answered version is there under its own number, and no other."""
     with ExitStack() as stack:
         replicas = two_replicas(stack, url, tmp_path)
-        clients = [stack.enter_context(httpx2.Client(base_url=replica.url, timeout=30)) for replica in replicas]
+        clients = [stack.enter_context(httpx2.Client(base_url=replica.url, timeout=90)) for replica in replicas]
         threads = stack.enter_context(ThreadPoolExecutor(len(clients)))
-        start = Barrier(len(clients), timeout=30)
+        start = Barrier(len(clients), timeout=90)
 
         def publish(number: int, round_: int, headers: dict[str, str]) -> tuple[int, Any]:
             package = zip_of({"SKILL.md": skill_md("raced", body=f"Round {round_} of {number}.")})

@@ -17,7 +17,7 @@ from tests.support.stores import open_store
 
 pytestmark = pytest.mark.anyio
 
-START_S = 60.0
+START_S = 90.0
 ANSWER_S = 20.0
 
 
