@@ -94,7 +94,7 @@ manifests: dev-set
 	@echo "==> hadolint, compose, kustomize, kubernetes-validate"
 	@$(BIN)/hadolint deploy/*Containerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
-	@for folder in k8s/base k8s/overlays/*/; do \
+	@for folder in k8s/base k8s/migrate k8s/overlays/*/; do \
 		$(BIN)/kubectl kustomize "$$folder" | $(BIN)/kubernetes-validate --strict --quiet -; \
 	done
 

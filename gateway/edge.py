@@ -47,6 +47,7 @@ _SECURITY = {
     "x-frame-options": "DENY",
 }
 _SECURITY_LINES = "".join(f"{name}: {value}\r\n" for name, value in _SECURITY.items()).encode()
+_FORM_PIECE_BYTES = 1024 * 1024
 _HOSTS_MAX = 1024
 # A name is at most 253 bytes (RFC 1035), and what anybody sends is kept.
 _HOST_BYTES_MAX = 300
@@ -236,7 +237,23 @@ def _bounded(scope: Scope, receive: Receive, bytes_max: int) -> Receive:
                 entries.take(body)
         return message
 
-    return receive_bounded
+    return _gathering(receive_bounded) if is_form else receive_bounded
+
+
+def _gathering(receive: Receive) -> Receive:
+    """Forms are read in pieces of a megabyte: the parser goes to a thread and back for every one it is given."""
+
+    async def receive_gathered() -> Message:
+        message = await receive()
+        parts: list[bytes] = [message.get("body", b"")]
+        missing = _FORM_PIECE_BYTES - len(parts[0])
+        while message.get("more_body") and missing > 0:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            missing -= len(parts[-1])
+        return {**message, "body": b"".join(parts)} if len(parts) > 1 else message
+
+    return receive_gathered
 
 
 def _too_large(bytes_max: int) -> TooLarge:

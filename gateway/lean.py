@@ -9,7 +9,8 @@ not have runs its `__init__` as ever. Whoever imported it before gets what is th
 *Left out*: modules that a library tries to import and does without when they are not installed.
 
 *One heap*: glibc gives threads heaps of their own, of which it takes little back; under the
-interpreter's lock they would hardly ever use them at once.
+interpreter's lock they would hardly ever use them at once. And once it has seen a block of 32 MB
+freed it keeps that much for the next: one large upload, and the replica would be as large for ever.
 
 *Unbuilt*: MCP's types and FastAPI's are 600 models of pydantic in three protocol versions, and its routes
 have 180 adapters. A replica uses a few dozen, and pydantic has an option to build each when it is first used.
@@ -32,7 +33,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.abc import Loader  # brings ten modules, for the name of a type
 
-_M_ARENA_MAX = -8  # malloc.h
+# malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_LARGE_BYTES = 1024 * 1024
 
 
 class _Deferred(ModuleType):
@@ -89,10 +92,13 @@ def leave_out(*names: str) -> None:
 
 
 def share_heap() -> None:
-    """Has the threads of this process allocate from the main one's heap, where the C library is glibc."""
+    """Has the threads of this process allocate from the main one's heap, and large blocks given back to the
+    system when they are freed, where the C library is glibc."""
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         library.mallopt(_M_ARENA_MAX, 1)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, 4 * _LARGE_BYTES)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from services.skills.uploads import Uploads
 from services.skills.view import CatalogView
 from services.skills.watcher import FolderWatcher
 from services.storage.invocations import InvocationLog
+from services.storage.pulse import BlobPulse
 
 T = TypeVar("T")
 
@@ -55,6 +56,7 @@ class Replica:
     tool_lists: CompiledLists
     ranking: ToolRanking
     catalog: Catalog
+    blob_pulse: BlobPulse
     uploads: Uploads
     cache: TieredCache
     memory: MemoryTier

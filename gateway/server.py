@@ -167,7 +167,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             skills=len(replica.view),
             ready_in_s=round(monotonic_s() - started_s, 2),
         )
-        gc.freeze()  # the catalog stays: to look through it for garbage would stop everything for 15 ms, again and again
+        gc.freeze()  # the catalog stays: to look through it for garbage stops everything for 15 ms
         replica.begin()
         await server.serve(sockets=[listener])
         await server.finish()

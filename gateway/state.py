@@ -125,6 +125,7 @@ async def health(replica: Replica) -> dict[str, Any]:
     """`{status, checks, notices}`; down only when the database is, because then nothing new can be known."""
     checks = {
         "database": await database(replica),
+        "blobs": await _blobs(replica),
         "redis": _redis(replica),
         "search": _search(replica),
         "sandbox": _sandbox(replica),
@@ -149,6 +150,12 @@ async def database(replica: Replica) -> Check:
     except Unavailable as error:
         return Check("down", error.message)
     return Check("degraded", f"no answer; serving state of seq {bound.asof}") if bound.stale else Check("ok")
+
+
+async def _blobs(replica: Replica) -> Check:
+    """Never `down`: whatever is in memory or in the database is served without them."""
+    trouble = await replica.blob_pulse.trouble()
+    return Check("degraded", f"files can be neither read nor published: {trouble}") if trouble else Check("ok")
 
 
 def _redis(replica: Replica) -> Check:

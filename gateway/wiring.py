@@ -62,6 +62,7 @@ from services.storage.blobs_table import TableBlobs
 from services.storage.incidents import SqlIncidents
 from services.storage.invocations import InvocationLog
 from services.storage.migrations import Migration
+from services.storage.pulse import BlobPulse
 from services.storage.retention import Kept, StorageRetention
 from services.storage.runs import SqlRuns
 from services.storage.sql import SqlStore
@@ -171,6 +172,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
             tool_lists=tool_lists,
             ranking=ranking,
             catalog=catalog,
+            blob_pulse=BlobPulse(blobs, monotonic_s),
             uploads=Uploads(blobs, settings.upload_bytes_max),
             cache=cache,
             memory=memory,

@@ -303,6 +303,10 @@ class BlobStore(Protocol):
         """Removes what writers that crashed long ago had not finished; answers how many."""
         ...
 
+    async def ping(self) -> None:
+        """Raises `Unavailable` when blobs can neither be read nor written now."""
+        ...
+
     async def close(self) -> None: ...
 
 

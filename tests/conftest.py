@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.aws import AwsServer, new_deployment, running_aws
+from tests.support.old_database import make_old
 from tests.support.postgres import PostgresServer, new_database, running_server
 
 # The Milvus client's gRPC hooks into fork() and then takes the processes that other tests start down.
@@ -70,6 +71,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/store.db"
     return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def old_url(database_url: str, request: pytest.FixtureRequest) -> str:
+    """A database of schema 1, once on each dialect."""
+    is_file = database_url.startswith("sqlite")
+    return make_old(database_url, None if is_file else request.getfixturevalue("postgres"))
 
 
 @pytest.fixture(scope="session")

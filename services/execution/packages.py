@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from services.failures import Unavailable
 from services.models import FileEntry
@@ -24,8 +25,8 @@ class PackageFolders:
     def __init__(self, root: Path, blobs: BlobStore) -> None:
         self._root = root.absolute()
         self._blobs = blobs
-        self._known: dict[str, Path] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        # A lock lives as long as somebody holds it or waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def folder(self, digest: str, manifest: Sequence[FileEntry]) -> Path:
         """The folder of a version; concurrent callers of one digest write it once.
@@ -33,29 +34,27 @@ class PackageFolders:
         Raises `NotFound` for a blob that is gone, `Unavailable` when it cannot be written. A
         cancelled caller leaves nothing half-written; the next one begins anew.
         """
-        found = self._known.get(digest)
-        if found is not None and await asyncio.to_thread(self._touch, found):
-            return found
-        lock = self._locks.setdefault(digest, asyncio.Lock())
-        async with lock:
-            written = self._known[digest] = await self._written(digest, manifest)
-        self._locks.pop(digest, None)
-        return written
+        target = self._root / digest.removeprefix("sha256:")
+        if not await asyncio.to_thread(self._touch, target):
+            lock = self._locks.setdefault(digest, asyncio.Lock())
+            async with lock:
+                await self._write(target, digest, manifest)
+        return target
 
     async def prune(self, older_than_s: float) -> int:
         """Removes the folders that nobody was given for so long, and what crashes left; answers how many."""
         return await asyncio.to_thread(self._prune, older_than_s)
 
-    async def _written(self, digest: str, manifest: Sequence[FileEntry]) -> Path:
-        target = self._root / digest.removeprefix("sha256:")
-        if not await asyncio.to_thread(self._touch, target):
-            try:
-                await self._blobs.materialize({entry.path: entry.sha256 for entry in manifest}, target)
-            except OSError as error:
-                # Another replica on the same root was first: its folder is as good, it has the same digest.
-                if not await asyncio.to_thread(target.is_dir):
-                    raise Unavailable(f"the files of {digest} cannot be written: {error}") from error
-        return target
+    async def _write(self, target: Path, digest: str, manifest: Sequence[FileEntry]) -> None:
+        """Nothing when whoever had the lock before has written it."""
+        if await asyncio.to_thread(self._touch, target):
+            return
+        try:
+            await self._blobs.materialize({entry.path: entry.sha256 for entry in manifest}, target)
+        except OSError as error:
+            # Another replica on the same root was first: its folder is as good, it has the same digest.
+            if not await asyncio.to_thread(target.is_dir):
+                raise Unavailable(f"the files of {digest} cannot be written: {error}") from error
 
     def _touch(self, folder: Path) -> bool:
         """False when it is not there."""

@@ -26,6 +26,9 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENTRY_SIGNATURE = b"PK\x01\x02"
 _ENTRIES_MAX = 8 * FILES_MAX
 _LOCAL_HEADER_BYTES = 30
+# The record that an archive ends with, before a comment of at most 64 KB.
+_END_SIGNATURE = b"PK\x05\x06"
+_END_BYTES_MAX = 22 + 0xFFFF
 
 _UNREADABLE = (
     zipfile.BadZipFile,
@@ -57,6 +60,9 @@ class EntryCount:
 
 def read_zip(data: bytes) -> Package:
     """The package in a zip, at its root or in its single top folder. Raises `Invalid` or `TooLarge`."""
+    # What has no end is none, whatever it holds: found at once, where counting looks at every byte.
+    if data.rfind(_END_SIGNATURE, max(0, len(data) - _END_BYTES_MAX)) < 0:
+        raise Invalid("this is not a readable zip file: it has no end record")
     # Before `zipfile` sees it: a million entries would cost it ten seconds and half a gigabyte.
     EntryCount().take(data)
     try:

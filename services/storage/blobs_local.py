@@ -74,6 +74,12 @@ class LocalBlobs:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._remove_leftovers, _LEFTOVER_AGE_S)
 
+    async def ping(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, os.listdir, self._root)
+        except OSError as error:
+            raise Unavailable(f"the folder of the blobs cannot be read: {error.strerror}") from error
+
     async def sweep(self, in_use: Callable[[], AsyncIterator[str]], older_than_s: float) -> Swept:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._threads, self._remove_leftovers, older_than_s)

@@ -77,6 +77,9 @@ class S3Blobs:
         """Nothing: parts of uploads that were not finished go by the bucket's lifecycle."""
         return 0
 
+    async def ping(self) -> None:
+        await self.s3.call("list_objects_v2", Bucket=self.bucket, Prefix=BLOBS_PREFIX, MaxKeys=1)
+
     async def sweep(self, in_use: Callable[[], AsyncIterator[str]], older_than_s: float) -> Swept:
         now_s = server_time_s(await self.s3.call("list_objects_v2", Bucket=self.bucket, MaxKeys=1))
         unused: dict[str, list[Mapping[str, Any]]] = {}

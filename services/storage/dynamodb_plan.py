@@ -3,6 +3,8 @@
 import secrets
 from typing import Any
 
+import msgspec
+
 from services.models import Skill
 from services.storage.dynamodb_items import PARTS_MAX, pack, to_item, updating
 from services.storage.dynamodb_reads import PARTS_NAMESPACE
@@ -73,6 +75,7 @@ def _readable(skill: Skill, at: str, prefix: str) -> Row:
         "description": active.description if active else None,
         "version": f"v{active.version}" if active else None,
         "s3_key": f"{prefix}{skill.id}/v{active.version}/" if active else None,
+        "manifest_json": msgspec.json.encode(active.manifest).decode() if active else None,
         "author": active.created_by if active else None,
         "tags": [str(tag) for tag in tags] if isinstance(tags, list) else None,
     }

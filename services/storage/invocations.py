@@ -84,7 +84,7 @@ class InvocationLog:
         if self._room.locked():
             await self._wait_for_room()
         else:
-            await self._room.acquire()  # at once
+            await self._room.acquire()  # at once; the timer of a wait would cost more than all the rest
         self._unwritten += 1
 
     async def _wait_for_room(self) -> None:

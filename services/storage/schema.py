@@ -14,6 +14,8 @@ SCHEMA_VERSION = 3
 def storable(text: str) -> str:
     """The text with U+FFFD for a NUL, which PostgreSQL refuses, and `?` for half a surrogate pair,
     which no database takes: tools and callers may send either."""
+    if text.isascii() and "\0" not in text:  # nearly always, and a tenth of the cost
+        return text
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 

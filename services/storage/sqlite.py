@@ -12,9 +12,10 @@ some forty hops a publish, which on a busy machine take longer than the disk doe
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -42,6 +43,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio.engine import AsyncConnection, create_async_engine
 
+from services.clock import monotonic_s
 from services.failures import Full, Unavailable
 from services.storage import schema
 from services.storage.database import KEYS_MAX, Answer, PlanFor, counted, found_schema, prepare_tables, replacing
@@ -51,6 +53,7 @@ T = TypeVar("T")
 
 # How long a writer waits for another replica's write before it gives up.
 _LOCK_WAIT_MS = 5000
+_LOCK_PAUSE_S = 0.01
 # The second is said of the index of the log, the file `-shm`, when it cannot grow.
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _READ_CACHE_KB = 256
@@ -87,6 +90,10 @@ class SqliteDatabase:
         self._writer = asyncio.Lock()
 
     async def prepare(self, migrate: bool = False) -> str:  # noqa: ARG002  # the file is ours: always
+        try:
+            await asyncio.to_thread(_write_ahead, self._path)
+        except sqlite3.DatabaseError as error:
+            raise _trouble(error) from error
         async with self.writing() as connection:
             return await prepare_tables(connection, self.insert, migrate=True)
 
@@ -264,10 +271,31 @@ def _answering() -> Iterator[None]:
         # subclasses other than OperationalError are mistakes of ours.
         if type(error) is not DatabaseError and not isinstance(error, OperationalError):
             raise
-        if getattr(error.orig, "sqlite_errorcode", None) in _FULL:
-            raise Full("the disk of the database is full") from error
         # `orig` alone: the whole error quotes the statement's parameters, and this message goes to callers.
-        raise Unavailable(f"the database does not answer: {error.orig}") from error
+        raise _trouble(error.orig) from error
+
+
+def _trouble(error: BaseException | None) -> Unavailable:
+    """What the driver says, in the port's words."""
+    if getattr(error, "sqlite_errorcode", None) in _FULL:
+        return Full("the disk of the database is full")
+    return Unavailable(f"the database does not answer: {error}")
+
+
+def _write_ahead(path: Path) -> None:
+    """Puts the file into WAL mode, where it stays. When others open a new file at the same moment SQLite
+    refuses that as locked and does not wait, whatever its timeout."""
+    deadline_s = monotonic_s() + _LOCK_WAIT_MS / 1000
+    with closing(sqlite3.connect(path)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic_s() >= deadline_s:
+                    raise
+                time.sleep(_LOCK_PAUSE_S)
+            else:
+                return
 
 
 def _engine_of_a_thread(url: URL, **options: Any) -> Engine:
@@ -289,7 +317,6 @@ def _set_up(engine: Engine) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {_LOCK_WAIT_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.close()
 

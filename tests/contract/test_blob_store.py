@@ -195,6 +195,18 @@ async def test_what_was_put_is_read_back_also_by_the_next_store(blobs: Store, ke
     assert await keeper.names() == set(values)
 
 
+async def test_a_store_that_is_there_says_so_full_or_empty(blobs: Store) -> None:
+    await blobs.ping()
+    await blobs.put_many(named(b"one"))
+    await blobs.ping()
+
+
+async def test_a_folder_that_is_gone_is_said_to_be(files: LocalBlobs, root: Path) -> None:
+    shutil.rmtree(root)
+    with pytest.raises(Unavailable, match="No such file"):
+        await files.ping()
+
+
 async def test_blobs_of_any_size_are_kept(blobs: Store, keeper: Keeper) -> None:
     values = named(*(bytes([n]) * 1_500_000 for n in range(4)), b"x" * 9_000_000, *(b"%d" % n for n in range(300)))
     await blobs.put_many(values)

@@ -1,39 +1,30 @@
 """Replicas that share DynamoDB and S3, and nothing else."""
 
+import asyncio
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from services.storage.aws import AwsPlace
 from tests.support import listeners
-from tests.support.aws import place_of
+from tests.support.aws import AwsServer, place_of
+from tests.support.faulty_aws import faulty
 from tests.support.packages import skill_md, zip_of
+from tests.support.replicas import settings_on
 from tests.support.service import get, running, wait_for_skills, write_skill
 from tests.support.stores import open_blobs, open_store
 
 pytestmark = pytest.mark.anyio
 
 
-def settings(place: AwsPlace) -> dict[str, str]:
-    return {
-        "storage_backend": "s3",
-        "s3_bucket": place.bucket,
-        "s3_endpoint_url": place.s3_endpoint,
-        "dynamodb_endpoint_url": place.dynamodb_endpoint,
-        "dynamodb_skills_table": place.skills_table,
-        "dynamodb_invocations_table": place.invocations_table,
-        "embedder": "off",
-        "redis_url": "off",
-    }
-
-
 async def test_replicas_tell_each_others_clients_read_each_others_files_and_count_over_restarts(
     tmp_path: Path, aws_url: str
 ) -> None:
-    skills, shared = tmp_path / "skills", settings(place_of(aws_url))
+    skills, shared = tmp_path / "skills", settings_on(aws_url)
     write_skill(skills, "one")
     with (
         running(skills, tmp_path / "here", **shared) as first,
@@ -74,7 +65,31 @@ async def test_replicas_tell_each_others_clients_read_each_others_files_and_coun
         await store.close()
 
 
+async def test_health_says_that_s3_does_not_answer_and_that_it_does_again(
+    tmp_path: Path, aws: AwsServer, aws_url: str
+) -> None:
+    async with faulty(aws.port) as s3, httpx2.AsyncClient(timeout=10) as client:
+        apart = settings_on(aws_url) | {"s3_endpoint_url": s3.url}
+        with ThreadPoolExecutor(1) as starter, ExitStack() as stack:
+            opening = running(tmp_path, tmp_path / "data", **apart, watch="off")
+            # On a thread, because the proxy is served by this loop.
+            service = await asyncio.get_running_loop().run_in_executor(starter, stack.enter_context, opening)
+
+            async def blobs_are(status: str) -> bool:
+                health = (await client.get(f"{service.url}/health")).json()
+                assert health["checks"]["database"]["status"] == "ok"
+                return bool(health["checks"]["blobs"]["status"] == status)
+
+            assert await blobs_are("ok")
+            for fault, status in (("error", "degraded"), ("", "ok")):
+                s3.always(fault)
+                async with asyncio.timeout(30):  # the last look may be `pulse.FRESH_S` old
+                    while not await blobs_are(status):  # noqa: ASYNC110  # nothing announces it
+                        await asyncio.sleep(0.2)
+                assert (await client.get(f"{service.url}/readyz")).status_code == 200
+
+
 async def test_a_replica_without_tables_says_what_to_do(tmp_path: Path, aws_url: str) -> None:
-    nowhere = settings(place_of(aws_url)) | {"dynamodb_skills_table": "nowhere"}
+    nowhere = settings_on(aws_url) | {"dynamodb_skills_table": "nowhere"}
     with pytest.raises(AssertionError, match="skillwire init-storage"), running(tmp_path, tmp_path / "data", **nowhere):
         pass

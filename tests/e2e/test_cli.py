@@ -1,23 +1,11 @@
 """The console command, as a person types it."""
 
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from tests.support.service import Service, command, environment, get, write_skill
-
-
-def skillwire(*arguments: str | Path, **settings: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command(*(str(argument) for argument in arguments)),
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-        env=environment(**settings),
-    )
+from tests.support.service import Service, get, skillwire, write_skill
 
 
 def test_version_and_help_name_every_command() -> None:

@@ -12,9 +12,8 @@ import pytest
 
 from gateway.commands.origins import DOWNLOAD_BYTES_MAX
 from services.skills.uploads import PART_BYTES_MAX
-from tests.e2e.test_cli import skillwire
 from tests.support.packages import skill_md, write_files, write_package, zip_of
-from tests.support.service import Service, get
+from tests.support.service import Service, get, skillwire
 
 
 class _Site(http.server.BaseHTTPRequestHandler):

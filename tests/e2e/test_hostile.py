@@ -76,6 +76,14 @@ def test_a_hostile_package_is_refused_and_nothing_is_written(
     assert stored(data) == before
 
 
+def test_what_looks_like_a_date_and_is_none_is_text(service: Service) -> None:
+    """PyYAML raises `ValueError` for it (research T8)."""
+    text = b"---\nname: no-date\ndescription: Has a day 0.\nsince: 2026-01-00\n---\n"
+    assert upload(service, zip_of({"SKILL.md": text})).status_code == 201
+    shown = httpx2.get(f"{service.url}/api/v1/skills/main/no-date", timeout=10).json()["data"]
+    assert shown["frontmatter"]["since"] == "2026-01-00"
+
+
 def test_after_all_that_the_service_serves(service: Service, before: dict[str, object]) -> None:
     assert before
     answer = upload(service, zip_of({"SKILL.md": skill_md("after-all")}))

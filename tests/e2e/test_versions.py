@@ -1,16 +1,22 @@
 """A skill's versions over REST and RPC: activate, pin, restore, remove, compare, export, usage."""
 
+import asyncio
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from websockets.sync.client import connect
 
+from gateway.peers import SECRET, Peers
+from gateway.principal import Principal, Scope
+from notifier.events import Viewer
+from services.storage.sql import SqlStore
 from tests.e2e.test_rest import package, upload
-from tests.support.service import Service
+from tests.support.service import Service, get
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,41 @@ def test_a_hard_delete_leaves_only_the_number_of_the_last_version(client: httpx2
     for path in ("", "/versions", "/versions/1", "/usage", "/export"):
         assert client.get(f"/skills/main/removed{path}").status_code == 404
     assert data(upload(client, package("removed", "one")), 201)["version"] == 3
+
+
+def test_a_hard_delete_needs_the_scope_admin_over_rest_and_rpc(
+    client: httpx2.Client, service: Service, skills: Path
+) -> None:
+    publish(client, "guarded", "one")
+    headers = {"authorization": bearer(service, skills.parent / "data", "read", "invoke", "publish")}
+
+    refused = client.delete("/skills/main/guarded", params={"hard": "true"}, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
+    with connect(f"{service.url.replace('http', 'ws', 1)}/ws", additional_headers=headers) as socket:
+        params = {"owner": "main", "name": "guarded", "hard": True}
+        socket.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "delete_skill", "params": params}))
+        assert json.loads(socket.recv(5))["error"]["data"]["code"] == "insufficient_scope"
+    assert data(client.get("/skills/main/guarded"))["status"] == "active"
+
+    assert client.delete("/skills/main/guarded", headers=headers).status_code == 200
+    headers = {"authorization": bearer(service, skills.parent / "data", "read", "admin", "publish")}
+    assert client.delete("/skills/main/guarded", params={"hard": "true"}, headers=headers).status_code == 200
+    assert client.get("/skills/main/guarded").status_code == 404
+
+
+def bearer(service: Service, data_dir: Path, *scopes: Scope) -> str:
+    """What another replica of this deployment would send for somebody with these scopes."""
+
+    async def secret() -> bytes:
+        store = await SqlStore.open(f"sqlite:///{data_dir}/skillwire.db")
+        try:
+            return await store.secret(SECRET)
+        finally:
+            await store.close()
+
+    peers = Peers("other", asyncio.run(secret()))
+    somebody = Principal("somebody", frozenset(scopes), Viewer(owners=None))
+    return peers.sealed(peers.claim(str(get(service, "/status")["replica"]), "", somebody))
 
 
 def test_two_versions_are_compared_file_by_file(client: httpx2.Client) -> None:

@@ -75,6 +75,18 @@ async def test_a_dynamodb_in_trouble_is_unavailable_and_the_store_goes_on_after(
     assert await store.invocations(InvocationQuery(10)) == []
 
 
+async def test_an_s3_that_refuses_or_fails_does_not_pass_for_one_that_answers(blobs: S3Blobs, proxy: FaultyAws) -> None:
+    await blobs.ping()
+    for fault in ("throttle", "error", "cut"):
+        proxy.always(fault)
+        with pytest.raises(Unavailable, match="S3 does not answer"):
+            await blobs.ping()
+    proxy.always("")
+    blobs.bucket = "nowhere"
+    with pytest.raises(Unavailable, match="NoSuchBucket"):
+        await blobs.ping()
+
+
 async def test_trouble_that_passes_is_not_seen_by_the_caller(store: DynamoStore, proxy: FaultyAws) -> None:
     for fault in ("throttle", "error", "cut", "lose"):
         for number in (1, 2, 3, 4):

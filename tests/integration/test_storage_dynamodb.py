@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -13,9 +14,11 @@ from services.models import Draft
 from services.storage.aws import together
 from services.storage.blobs_s3 import S3Blobs, key_of
 from services.storage.dynamodb import DynamoStore
+from services.storage.dynamodb_items import to_item, to_row
+from services.storage.dynamodb_tables import STATUS_INDEX
 from services.storage.readable_s3 import ReadableCopies
 from tests.support.aws import place_of
-from tests.support.drafts import assert_chained, draft, sha256
+from tests.support.drafts import assert_chained, draft, invocation, sha256
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +41,54 @@ def large(text: str, size: int) -> Draft:
     """A draft whose frontmatter does not compress."""
     noise = random.Random(text).randbytes(size // 2).hex()
     return msgspec.structs.replace(draft(text=text), frontmatter={"name": "alpha", "noise": noise})
+
+
+async def test_whoever_looks_into_the_tables_finds_the_attributes_that_are_documented(store: DynamoStore) -> None:
+    tagged = msgspec.structs.replace(draft(text="two"), frontmatter={"name": "alpha", "tags": ["a", 7]})
+    await store.publish([draft(text="one"), draft("waiting", activate=False)])
+    await store.publish([tagged])
+    await store.record([invocation(1), invocation(2)])
+    reads = store.reads
+
+    key = to_item({"skill_id": "main/alpha"})
+    skill = to_row((await reads.dynamodb.call("get_item", TableName=reads.tables.skills, Key=key))["Item"])
+    first, second = (change.at for change in await store.tail(0, 10) if change.dep == "skill:main/alpha")
+    shown = {
+        "skill_id": "main/alpha",
+        "name": "alpha",
+        "description": "alpha as of two",
+        "version": "v2",
+        "status": "active",
+        "s3_key": "skills/main/alpha/v2/",
+        "author": "test",
+        "tags": ["a", "7"],
+        "invocation_count": 2,
+        "last_invoked_at": invocation(2).at,
+        "created_at": first,
+        "updated_at": second,
+    }
+    assert {name: skill[name] for name in shown} == shown
+    assert json.loads(skill["manifest_json"]) == [{"path": "SKILL.md", "sha256": sha256("two"), "size": 3}]
+
+    by_status = reads.query(
+        reads.tables.skills,
+        "#status = :status",
+        {":status": "draft"},
+        IndexName=STATUS_INDEX,
+        ExpressionAttributeNames={"#status": "status"},
+    )
+    assert [item["skill_id"]["S"] async for item in by_status] == ["main/waiting"]
+
+    calls = [
+        to_row(item) async for item in reads.query(reads.tables.invocations, "skill_id = :id", {":id": "main/alpha"})
+    ]
+    assert [call["status"] for call in calls] == ["error", "success"]
+    failed = calls[0]
+    assert failed["invoked_at"] == f"{invocation(1).at}#inv-0001"
+    logged = ("session_id", "method", "duration_ms", "error_message", "request_params")
+    assert [failed[name] for name in logged] == ["s", "tools/call", 1.5, "timeout", "{}"]
+    days = (failed["expires_at"] - time.time_ns() / 1e9) / 86400
+    assert 29.9 < days <= 30
 
 
 async def test_a_version_larger_than_an_item_is_kept_read_trimmed_and_removed_whole(store: DynamoStore) -> None:

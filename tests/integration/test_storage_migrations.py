@@ -1,7 +1,6 @@
 """A database made by the version before, which `tests/golden/schema-1-*.sql` are dumps of, on both databases."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,8 @@ from services.models import Usage
 from services.storage import schema
 from services.storage.sql import SqlStore
 from tests.support.drafts import draft, sha256
-from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.anyio
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-@pytest.fixture
-def old_url(database_url: str, request: pytest.FixtureRequest) -> str:
-    """A database of schema 1."""
-    if database_url.startswith("sqlite"):
-        with sqlite3.connect(database_url.removeprefix("sqlite:///")) as connection:
-            connection.executescript((GOLDEN / "schema-1-sqlite.sql").read_text())
-        connection.close()
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres")
-        database = database_url.partition("@/")[2].partition("?")[0]
-        server.execute((GOLDEN / "schema-1-postgres.sql").read_text(), database)
-    return database_url
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import asyncio
 import sys
 
 from services.failures import Conflict
-from services.storage.sql import SqlStore
 from tests.support.drafts import draft
+from tests.support.stores import open_store
 
 
 async def _race(url: str, name: str) -> None:
-    store = await SqlStore.open(url)
+    store = await open_store(url)
     print("ready", flush=True)  # noqa: T201  # the answer
     round_ = 0
     while line := await asyncio.to_thread(sys.stdin.readline):

@@ -65,6 +65,18 @@ def environment(**settings: str) -> dict[str, str]:
     return kept | {f"SKILLWIRE_{name.upper()}": value for name, value in settings.items()}
 
 
+def skillwire(*arguments: str | Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """A command from its beginning to its end."""
+    return subprocess.run(
+        command(*(str(argument) for argument in arguments)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(**settings),
+    )
+
+
 @contextmanager
 def running(skills: Path, data: Path, **settings: str) -> Iterator[Service]:
     """Serves `skills` on a free port; the process is gone when the block ends."""

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+from sqlalchemy import select
+
 from services.ports import MetadataStore
+from services.storage import schema
 from services.storage.blobs_local import LocalBlobs
 from services.storage.blobs_s3 import S3Blobs
 from services.storage.blobs_table import TableBlobs
@@ -36,3 +39,16 @@ async def open_blobs(store: MetadataStore, url: str, data_dir: Path) -> AnyBlobs
         return await S3Blobs.open(place_of(url))
     assert isinstance(store, SqlStore)
     return TableBlobs(store) if store.database.shared else LocalBlobs(data_dir / "blobs")
+
+
+async def everything_in(blobs: AnyBlobs, store: MetadataStore, data_dir: Path) -> set[str]:
+    """The name of all that is stored for blobs, of unfinished writes and older versions as well."""
+    if isinstance(blobs, LocalBlobs):
+        return {path.name for path in (data_dir / "blobs").rglob("*") if path.is_file()}
+    if isinstance(blobs, S3Blobs):
+        uploads = await blobs.s3.call("list_multipart_uploads", Bucket=blobs.bucket)
+        names = {upload["Key"] for upload in uploads.get("Uploads", ())}
+        return names | {version["Key"].rpartition("/")[2] async for version in blobs.listed("")}
+    assert isinstance(store, SqlStore)
+    async with store.reading() as connection:
+        return set(await connection.scalars(select(schema.blobs.c.sha256)))

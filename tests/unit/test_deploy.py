@@ -120,6 +120,20 @@ def test_sqlite_runs_as_one_pod_on_a_volume_that_lasts() -> None:
     assert "SKILLWIRE_DATABASE_URL" not in {each["name"] for each in container_of("k8s/overlays/single")["env"]}
 
 
+def test_a_job_migrates_the_database_of_the_pods_with_their_own_image() -> None:
+    (job,) = resources("k8s/migrate").values()
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    serving = container_of("k8s/base")
+
+    assert complaints(render("k8s/migrate")) == ""
+    assert (job["kind"], container["command"]) == ("Job", ["skillwire", "migrate"])
+    assert container["image"] == serving["image"]
+    assert container["env"] == [each for each in serving["env"] if each["name"] == "SKILLWIRE_DATABASE_URL"]
+    assert container["securityContext"] == serving["securityContext"]
+    assert pod["securityContext"]["runAsUser"] == pod_of("k8s/base")["securityContext"]["runAsUser"]
+
+
 def test_probes_ask_for_life_and_readiness_by_an_allowed_host(folder: str) -> None:
     container = container_of(folder)
     probes = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -49,6 +50,9 @@ class RecordingBlobs:
     async def remove_leftovers(self) -> int:
         raise NotImplementedError
 
+    async def ping(self) -> None:
+        raise NotImplementedError
+
     async def close(self) -> None:
         raise NotImplementedError
 
@@ -92,6 +96,25 @@ async def test_losing_the_race_to_another_replica_is_no_failure(tmp_path: Path) 
     blobs.targets[0].mkdir()
     blobs.go.set()
     assert (await asyncio.wait_for(call, 5)).is_dir()
+
+
+def locks() -> int:
+    gc.collect()
+    return sum(isinstance(each, asyncio.Lock) for each in gc.get_objects())
+
+
+async def test_nothing_is_kept_of_a_version_whether_it_was_written_or_not(tmp_path: Path) -> None:
+    blobs = RecordingBlobs()
+    blobs.go.set()
+    folders = PackageFolders(tmp_path, blobs)
+    before = locks()
+    await folders.folder(_DIGEST, _MANIFEST)
+    blobs.failure = NotFound("a blob is gone")
+    for number in range(20):
+        with pytest.raises(NotFound):
+            await folders.folder(f"sha256:{number:064x}", _MANIFEST)
+    blobs.failure = None  # its traceback names all the frames it went through
+    assert locks() == before
 
 
 async def test_a_failed_write_is_not_remembered(tmp_path: Path) -> None:

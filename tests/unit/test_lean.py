@@ -136,6 +136,24 @@ library.fflush(None)
     assert said_by(program).count("<heap nr=") == 1
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do not learn")
+def test_a_large_block_that_is_freed_is_given_back_however_often() -> None:
+    program = """
+import resource
+from gateway.lean import share_heap
+share_heap()
+def resident() -> int:
+    with open("/proc/self/statm") as counts:
+        return int(counts.read().split()[1]) * resource.getpagesize()
+before = resident()
+for _ in range(3):
+    block = b"x" * 32_000_000
+    del block
+print(resident() - before < 8_000_000)
+"""
+    assert said_by(program) == "True"
+
+
 def test_a_module_of_a_deferred_package_is_had_without_the_package() -> None:
     program = """
 import gateway, sys
