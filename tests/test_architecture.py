@@ -50,6 +50,7 @@ TASK_OWNERS = (
     "services/storage/invocations.py",
     "services/storage/readable_s3.py",
     "services/storage/retention.py",
+    "gateway/closing.py",
     "gateway/server.py",
     "gateway/wiring.py",
     "gateway/mcp/push.py",

@@ -313,8 +313,8 @@ def test_parts_are_documented_in_the_order_in_which_they_close() -> None:
     text = " ".join((ROOT / "docs" / "architecture.md").read_text().split())
     found = re.search(r"in reverse order of opening: ([a-z, ]+)\.", text)
     assert found is not None
-    wiring = (ROOT / "gateway" / "wiring.py").read_text()
-    assert sorted(found[1].split(", ")) == sorted(re.findall(r'_closing\(stack, "([a-z ]+)"', wiring))
+    opened = "".join((ROOT / "gateway" / name).read_text() for name in ("wiring.py", "backends.py"))
+    assert sorted(found[1].split(", ")) == sorted(re.findall(r'\bclosing\(stack, "([a-z ]+)"', opened))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -4,8 +4,8 @@ import asyncio
 
 import click
 
+from gateway.backends import migrate_database
 from gateway.commands.service import read_settings
-from gateway.wiring import migrate_database
 from services.failures import ServiceError
 from services.storage.schema import SCHEMA_VERSION
 

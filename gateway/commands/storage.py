@@ -6,8 +6,8 @@ from typing import Literal
 
 import click
 
+from gateway.backends import open_storage, prepare_storage
 from gateway.commands.service import read_settings
-from gateway.wiring import open_storage, prepare_storage
 from services.failures import ServiceError
 from services.settings import Settings
 from services.storage.migration import Moved, Side, migrate

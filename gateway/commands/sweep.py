@@ -4,8 +4,8 @@ import asyncio
 
 import click
 
+from gateway.backends import sweep_blobs
 from gateway.commands.service import read_settings
-from gateway.wiring import sweep_blobs
 from services.failures import ServiceError
 
 
