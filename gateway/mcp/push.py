@@ -21,7 +21,7 @@ from services.runs.runs import Runs
 from services.skills.ranking import KIND as RANKED
 
 # At most one notice of a kind in this time; the first of a burst goes out at once.
-QUIET_S = 0.1
+QUIET_S = 0.05
 
 log = structlog.get_logger(__name__)
 
