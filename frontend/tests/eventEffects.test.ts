@@ -87,3 +87,15 @@ test("a burst of events reads each list again once", () => {
   expect(invalidate.mock.calls.map(([filter]) => filter?.queryKey)).toEqual([keys.skills, keys.sources]);
   vi.useRealTimers();
 });
+
+test.each([
+  ["skill.pinned", false],
+  ["skill.unpinned", false],
+  ["skill.pruned", false],
+  ["skill.restored", true],
+  ["skill.removed", true],
+])("%s has the skill read again; the list as well: %s", (kind, changesList) => {
+  const stale = applyEvent(client, { ...published(11), kind });
+  expect(stale).toContainEqual(keys.skill("main/hello"));
+  expect(stale.some((key) => key[0] === "skills")).toBe(changesList);
+});
