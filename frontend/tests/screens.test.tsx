@@ -1,20 +1,7 @@
 import { fireEvent, screen } from "@testing-library/react";
 import { expect, test, vi } from "vitest";
-import { eventId, published } from "./fakes";
+import { eventId, hello, published } from "./fakes";
 import { data, goLive, problem, routes, show, sockets } from "./page";
-
-const hello = {
-  id: "main/hello",
-  owner: "main",
-  name: "hello",
-  description: "Says hi",
-  version: 1,
-  digest: `sha256:${"a".repeat(64)}`,
-  grade: "strict",
-  status: "active",
-  seq: 7,
-  updated_at: "2026-11-20T10:00:00.000Z",
-};
 
 const greet = {
   name: "main_hello_greet",

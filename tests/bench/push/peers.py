@@ -5,8 +5,9 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -131,7 +132,7 @@ async def floor(clients: int, events: int, per_s: float, *, is_joined: bool = Fa
     accepting.cancel()
 
 
-PEERS = {
+PEERS: dict[str, Callable[[int, int, float], Coroutine[Any, Any, None]]] = {
     "fastapi": fastapi_loop,
     "sse-starlette": sse_starlette,
     "broadcast": broadcast,
