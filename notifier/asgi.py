@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from notifier.close_codes import CloseCode
@@ -10,7 +10,7 @@ from notifier.wire import BATCH_BYTES, BEATS_UNANSWERED_MAX, CLOSE_S, Encode, Pe
 
 
 class AsgiWire:
-    """A queue of whatever `send` takes; its task is whoever awaits `drain`.
+    """A queue of whatever `send` takes; its task is that of `serve`.
 
     `to_message` makes what `send` takes of one of the stream's own messages. `ping` is one that makes a client say
     something, sent behind every heartbeat: ASGI has no pings. Without it clients are not expected to speak.
@@ -81,7 +81,20 @@ class AsgiWire:
     async def readable(self) -> None:
         await self._may_read.wait()
 
-    async def drain(self) -> None:
+    async def serve(self, reading: Coroutine[Any, Any, None]) -> Sequence[BaseException | None]:
+        """Reads and sends until either ends, and then the stream is lost. Answers what became of the reading and of
+        the sending, None for one that ended by itself."""
+        parts = [asyncio.create_task(reading), asyncio.create_task(self._drain())]
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for part in parts:
+                part.cancel()
+            ends = await asyncio.gather(*parts, return_exceptions=True)
+            self._peer.lost()
+        return ends
+
+    async def _drain(self) -> None:
         """Sends until `finish` was called and nothing is left, or for as long as that may take. Raises what
         `send` raises."""
         self._draining = asyncio.current_task()

@@ -224,6 +224,7 @@ class RawWebSocketProtocol(_Streaming, WebSocketsSansIOProtocol):
             if data[at] == TEXT_FINAL and self._peer is not None and self.conn.current_size is None:
                 if self._held is None and end < len(data):
                     self._held = []
+                self.curr_msg_data_type = "text"
                 self._take_text(self._peer, apply_mask(data[first:end], data[first - 4 : first]))
             else:
                 self._release()

@@ -5,7 +5,6 @@ Events have no `event:` name and the log's id, so a plain `EventSource` resumes 
 Last-Event-ID without an event, so that an idle subscriber's position does not grow too old to resume from.
 """
 
-import asyncio
 from collections.abc import Iterable
 
 import msgspec
@@ -103,13 +102,6 @@ async def _serve_over_asgi(stream: _SseStream, receive: Receive, send: Send) -> 
 
     wire = AsgiWire(stream, send_body, sse_bytes, bytes)
     stream.begin(wire)
-    parts = [asyncio.create_task(watch()), asyncio.create_task(wire.drain())]
-    try:
-        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for part in parts:
-            part.cancel()
-        ends = await asyncio.gather(*parts, return_exceptions=True)
-        stream.lost()
-    if wire.close is not None and ends[1] is None:
+    _, sending = await wire.serve(watch())
+    if wire.close is not None and sending is None:
         await send({"type": "http.response.body", "body": b""})

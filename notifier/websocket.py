@@ -173,15 +173,7 @@ async def _serve_over_asgi(websocket: WebSocket, stream: _RpcStream) -> None:
             stream.receive(message["bytes"] if text is None else text.encode())
 
     stream.begin(wire)
-    parts = [asyncio.create_task(read()), asyncio.create_task(wire.drain())]
-    try:
-        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for part in parts:
-            part.cancel()
-        ends = await asyncio.gather(*parts, return_exceptions=True)
-        stream.lost()
-    for end in ends:
+    for end in await wire.serve(read()):
         if isinstance(end, Exception) and not isinstance(end, WebSocketDisconnect | WebSocketDisconnected | OSError):
             log.error("stream failed", transport="websocket", exc_info=end)
     if wire.close is not None:

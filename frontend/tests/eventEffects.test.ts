@@ -4,26 +4,13 @@ import { keys, type SkillList } from "../src/api/queries";
 import type { Change, SkillSummary } from "../src/api/types";
 import { applyEvent } from "../src/live/eventEffects";
 import { QueryRefresher } from "../src/live/queryRefresher";
-import { published } from "./fakes";
-
-const known: SkillSummary = {
-  id: "main/hello",
-  owner: "main",
-  name: "hello",
-  description: "Says hi",
-  version: 1,
-  digest: `sha256:${"a".repeat(64)}`,
-  grade: "strict",
-  status: "active",
-  seq: 7,
-  updated_at: "2026-11-20T10:00:00.000Z",
-};
+import { hello, published } from "./fakes";
 
 let client: QueryClient;
 
 beforeEach(() => {
   client = new QueryClient();
-  client.setQueryData<SkillList>(keys.skills, { items: [known], isCut: false });
+  client.setQueryData<SkillList>(keys.skills, { items: [hello], isCut: false });
   client.setQueryData<Change[]>(keys.changes, []);
 });
 
@@ -45,12 +32,12 @@ test("a new skill takes its place in the order of ids", () => {
 
 test("an older event does not undo a newer row", () => {
   applyEvent(client, published(5));
-  expect(listed()).toEqual([known]);
+  expect(listed()).toEqual([hello]);
 });
 
 test("a draft leaves the row alone and has the catalog read again", () => {
   const stale = applyEvent(client, published(11, "", { active_version: 1 }));
-  expect(listed()).toEqual([known]);
+  expect(listed()).toEqual([hello]);
   expect(stale).toContainEqual(keys.skills);
 });
 
@@ -86,4 +73,16 @@ test("a burst of events reads each list again once", () => {
   vi.advanceTimersByTime(100);
   expect(invalidate.mock.calls.map(([filter]) => filter?.queryKey)).toEqual([keys.skills, keys.sources]);
   vi.useRealTimers();
+});
+
+test.each([
+  ["skill.pinned", false],
+  ["skill.unpinned", false],
+  ["skill.pruned", false],
+  ["skill.restored", true],
+  ["skill.removed", true],
+])("%s has the skill read again; the list as well: %s", (kind, changesList) => {
+  const stale = applyEvent(client, { ...published(11), kind });
+  expect(stale).toContainEqual(keys.skill("main/hello"));
+  expect(stale.some((key) => key[0] === "skills")).toBe(changesList);
 });

@@ -1,5 +1,19 @@
+import type { SkillSummary } from "../src/api/types";
 import type { SocketLike } from "../src/live/rpcClient";
 import type { Connect, ConnectRequest, TransportListener } from "../src/live/transport";
+
+export const hello: SkillSummary = {
+  id: "main/hello",
+  owner: "main",
+  name: "hello",
+  description: "Says hi",
+  version: 1,
+  digest: `sha256:${"a".repeat(64)}`,
+  grade: "strict",
+  status: "active",
+  seq: 7,
+  updated_at: "2026-11-20T10:00:00.000Z",
+};
 
 export class FakeSocket implements SocketLike {
   readyState = 0;

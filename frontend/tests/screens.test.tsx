@@ -1,85 +1,13 @@
-import { cleanup, fireEvent, render, screen } from "@testing-library/react";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { App } from "../src/app";
-import { ServicesProvider } from "../src/hooks/useServices";
-import { makeServices, type Services } from "../src/services";
-import { eventId, FakeSocket, published } from "./fakes";
-
-type Route = (init: RequestInit | undefined) => Response | Promise<Response>;
-
-let routes: Record<string, Route>;
-let sockets: FakeSocket[];
-let services: Services;
-
-function data(value: unknown): Response {
-  return Response.json({ success: true, data: value, performance: { duration_ms: 1, cache_hit: false } });
-}
-
-function problem(status: number, code: string, detail: string): Response {
-  return Response.json(
-    { title: "No", status, code, detail, success: false, request_id: "req-1" },
-    { status },
-  );
-}
-
-const hello = {
-  id: "main/hello",
-  owner: "main",
-  name: "hello",
-  description: "Says hi",
-  version: 1,
-  digest: `sha256:${"a".repeat(64)}`,
-  grade: "strict",
-  status: "active",
-  seq: 7,
-  updated_at: "2026-11-20T10:00:00.000Z",
-};
+import { fireEvent, screen } from "@testing-library/react";
+import { expect, test, vi } from "vitest";
+import { eventId, hello, published } from "./fakes";
+import { data, goLive, problem, routes, show, sockets } from "./page";
 
 const greet = {
   name: "main_hello_greet",
   description: "Greets somebody",
   inputSchema: { type: "object", required: ["who"], properties: { who: { type: "string", default: "Ada" } } },
 };
-
-function show(hash: string): void {
-  window.location.hash = hash;
-  services = makeServices((url) => {
-    const socket = new FakeSocket(url);
-    sockets.push(socket);
-    return socket;
-  });
-  services.queryClient.setDefaultOptions({ queries: { retry: false, networkMode: "always" } });
-  render(
-    <ServicesProvider services={services}>
-      <App />
-    </ServicesProvider>,
-  );
-}
-
-async function goLive(): Promise<FakeSocket> {
-  await vi.waitFor(() => expect(sockets).toHaveLength(1));
-  const [socket] = sockets;
-  if (!socket) throw new Error("no socket was opened");
-  socket.accept();
-  socket.deliver({ id: 1, result: { position: eventId(10), recovered: false, replayed: 0 } });
-  await screen.findByText("live");
-  return socket;
-}
-
-beforeEach(() => {
-  sockets = [];
-  routes = {};
-  sessionStorage.clear();
-  vi.stubGlobal("fetch", async (input: string, init?: RequestInit) => {
-    const path = input.split("?")[0] ?? "";
-    return routes[path]?.(init) ?? problem(404, "not_found", `nothing at ${path}`);
-  });
-});
-
-afterEach(() => {
-  cleanup();
-  vi.unstubAllGlobals();
-});
 
 test("the catalog is loading, then shows what there is", async () => {
   routes["/api/v1/skills"] = () => data({ items: [hello], next_cursor: null, revision: 7 });

@@ -9,7 +9,7 @@ hints of PostgreSQL (`postgres_hints.py`).
 import asyncio
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import structlog
@@ -29,7 +29,7 @@ QUIET_S = 0.005
 SILENCE_S = 5.0
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 5.0
-_SEQ = re.compile(rb"\d{1,15}")
+_SEQ = re.compile(r"[0-9]{1,15}")
 
 Hinted = Callable[[int], None]
 """Told of a seq that somebody says is committed; true or not, it does no more than tail sooner."""
@@ -48,6 +48,37 @@ class NoHints:
 
     def tell(self, seq: int) -> None:
         pass
+
+
+def seq_of(text: object) -> int | None:
+    """What a hint says, None when it is none: whoever can connect can send anything."""
+    if not isinstance(text, str) or _SEQ.fullmatch(text) is None:
+        metrics.hints_received.labels("garbage").inc()
+        return None
+    metrics.hints_received.labels("seq").inc()
+    return int(text)
+
+
+async def keep_listening(
+    follow: Callable[[], Awaitable[None]], listening: asyncio.Event, source: str, *usual: type[Exception]
+) -> None:
+    """Calls `follow`, which sets `listening` once it would hear a hint, and calls it anew when it fails: after a wait
+    that grows while it has not come that far. `usual` are errors of a `source` that is away. It ends when cancelled."""
+    trouble: tuple[type[Exception], ...] = (OSError, TimeoutError, *usual)
+    wait_s = _RETRY_FIRST_S
+    while True:
+        try:
+            await follow()
+        except trouble as error:
+            log.info("no hints come; tails go on as they are", source=source, error=str(error))
+        except Exception:
+            log.exception("listening for hints failed; trying again", source=source)
+        if listening.is_set():
+            wait_s = _RETRY_FIRST_S
+        listening.clear()
+        metrics.hint_failures.labels("listen").inc()
+        await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+        wait_s = min(wait_s * 2, _RETRY_MAX_S)
 
 
 class RedisHints:
@@ -75,7 +106,9 @@ class RedisHints:
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(self._send(), name="send hints"),
-            asyncio.create_task(self._listen(), name="listen for hints"),
+            asyncio.create_task(
+                keep_listening(self._follow, self.listening, "redis", RedisError), name="listen for hints"
+            ),
         ]
 
     async def close(self) -> None:
@@ -113,24 +146,11 @@ class RedisHints:
                 self._breaker.succeeded()
                 metrics.hints_sent.inc()
 
-    async def _listen(self) -> None:
-        wait_s = _RETRY_FIRST_S
-        while True:
-            try:
-                async with self._client.pubsub() as subscriber:
-                    async with asyncio.timeout(SILENCE_S):
-                        await subscriber.subscribe(CHANNEL)
-                    await self._receive(subscriber)
-            except (RedisError, OSError, TimeoutError) as error:
-                log.info("no hints from redis; tails go on as they are", error=str(error))
-            except Exception:
-                log.exception("listening for hints failed; trying again")
-            if self.listening.is_set():
-                wait_s = _RETRY_FIRST_S
-            self.listening.clear()
-            metrics.hint_failures.labels("listen").inc()
-            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
-            wait_s = min(wait_s * 2, _RETRY_MAX_S)
+    async def _follow(self) -> None:
+        async with self._client.pubsub() as subscriber:
+            async with asyncio.timeout(SILENCE_S):
+                await subscriber.subscribe(CHANNEL)
+            await self._receive(subscriber)
 
     async def _receive(self, subscriber: PubSub) -> None:
         """Until the connection fails. Raises `TimeoutError` for one that has stopped answering."""
@@ -152,8 +172,6 @@ class RedisHints:
                 await asyncio.sleep(QUIET_S)
 
     def _take(self, data: object) -> None:
-        if not isinstance(data, bytes) or _SEQ.fullmatch(data) is None:
-            metrics.hints_received.labels("garbage").inc()
-            return
-        metrics.hints_received.labels("seq").inc()
-        self._hinted(int(data))
+        seq = seq_of(data.decode("latin-1") if isinstance(data, bytes) else data)
+        if seq is not None:
+            self._hinted(seq)

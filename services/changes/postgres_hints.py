@@ -8,23 +8,14 @@ come sooner; nothing here is waited for or raised.
 """
 
 import asyncio
-import random
-import re
 
 import asyncpg
-import structlog
 from sqlalchemy.engine import make_url
 
-from services import metrics
-from services.changes.hints import QUIET_S, SILENCE_S, Hinted
+from services.changes.hints import QUIET_S, SILENCE_S, Hinted, keep_listening, seq_of
 
 CHANNEL = "skillwire_main_hint"
 CONNECT_TIMEOUT_S = 2.0
-_RETRY_FIRST_S = 0.1
-_RETRY_MAX_S = 5.0
-_SEQ = re.compile(r"\d{1,15}")
-
-log = structlog.get_logger(__name__)
 
 
 class PostgresHints:
@@ -46,28 +37,15 @@ class PostgresHints:
         """Set while this replica would hear a hint."""
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._listen(), name="listen for hints of the database")
+        listening = keep_listening(
+            self._follow, self.listening, "postgresql", asyncpg.PostgresError, asyncpg.InterfaceError
+        )
+        self._task = asyncio.create_task(listening, name="listen for hints of the database")
 
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-
-    async def _listen(self) -> None:
-        wait_s = _RETRY_FIRST_S
-        while True:
-            try:
-                await self._follow()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                log.info("no hints from the database; tails go on as they are", error=str(error))
-            except Exception:
-                log.exception("listening for hints of the database failed; trying again")
-            if self.listening.is_set():
-                wait_s = _RETRY_FIRST_S
-            self.listening.clear()
-            metrics.hint_failures.labels("listen").inc()
-            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
-            wait_s = min(wait_s * 2, _RETRY_MAX_S)
 
     async def _follow(self) -> None:
         """Until the connection fails. Raises `TimeoutError` for one that has stopped answering."""
@@ -102,12 +80,10 @@ class PostgresHints:
             await asyncio.sleep(QUIET_S)
 
     def _take(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        if not isinstance(payload, str) or _SEQ.fullmatch(payload) is None:
-            metrics.hints_received.labels("garbage").inc()
-            return
-        metrics.hints_received.labels("seq").inc()
-        self._newest = max(self._newest, int(payload))
-        self._news.set()
+        seq = seq_of(payload)
+        if seq is not None:
+            self._newest = max(self._newest, seq)
+            self._news.set()
 
     def _ended(self, _connection: object) -> None:
         self._news.set()

@@ -1,9 +1,11 @@
 """The dashboard in a real browser: what a person sees when something changes."""
 
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -75,3 +77,78 @@ def test_a_skill_is_followed_through_the_tiers(page: Page) -> None:
 
 def test_the_overview_shows_the_replica_that_serves_it_as_it_reports(page: Page) -> None:
     expect(page.get_by_text("serves this page")).to_be_visible()
+
+
+def open_tab(page: Page, skill: str, tab: str) -> None:
+    """Of a skill that the catalog has, or will have in a moment."""
+    start = page.url.partition("#")[0]
+    page.goto(f"{start}#/catalog")
+    expect(page.get_by_text(skill, exact=True)).to_be_visible()
+    page.goto(f"{start}#/catalog/{skill}?tab={tab}")
+
+
+def test_versions_are_compared_pinned_exported_and_rolled_back(page: Page, skills: Path, tmp_path: Path) -> None:
+    write_skill(skills, "evolving", body="The first way.")
+    open_tab(page, "main/evolving", "versions")
+    expect(page.get_by_role("listitem", name="Version 1")).to_be_visible()
+    write_skill(skills, "evolving", body="The second way.")
+    newest = page.get_by_role("listitem", name="Version 2")
+    expect(newest.get_by_text("active", exact=True)).to_be_visible()
+
+    newest.get_by_role("link", name="Compare with v1").click()
+    comparison = page.get_by_role("region", name="From v1 to v2")
+    expect(comparison.get_by_text("+The second way.")).to_be_visible()
+    expect(comparison.get_by_text("-The first way.")).to_be_visible()
+    comparison.get_by_role("combobox", name="To version").select_option("v1")
+    expect(page.get_by_text("v1 and v1 hold the same")).to_be_visible()
+    page.get_by_role("region", name="From v1 to v1").get_by_role("link", name="Close").click()
+
+    # By keyboard alone: what is asked takes the focus, and gives it back.
+    oldest = page.get_by_role("listitem", name="Version 1")
+    oldest.get_by_role("button", name="Pin").press("Enter")
+    expect(oldest.get_by_text("pinned", exact=True)).to_be_visible()
+    oldest.get_by_role("button", name="Unpin", exact=True).press("Enter")
+    expect(oldest.get_by_role("button", name="Unpin v1")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(oldest.get_by_role("button", name="Unpin", exact=True)).to_be_focused()
+    oldest.get_by_role("button", name="Unpin", exact=True).press("Enter")
+    page.keyboard.press("Enter")
+    expect(oldest.get_by_text("pinned", exact=True)).to_have_count(0)
+
+    with page.expect_download() as download:
+        oldest.get_by_role("button", name="Export zip").click()
+    assert download.value.suggested_filename == "evolving-1.zip"
+    download.value.save_as(tmp_path / "v1.zip")
+    with zipfile.ZipFile(tmp_path / "v1.zip") as archive:
+        assert any(b"The first way." in archive.read(name) for name in archive.namelist())
+
+    oldest.get_by_role("button", name="Roll back").click()
+    oldest.get_by_role("button", name="Roll back to v1").click()
+    expect(oldest.get_by_text("active", exact=True)).to_be_visible()
+
+
+def test_a_deleted_skill_is_restored(page: Page, service: Service, skills: Path) -> None:
+    write_skill(skills, "regretted")
+    open_tab(page, "main/regretted", "versions")
+    expect(page.get_by_role("listitem", name="Version 1")).to_be_visible()
+    httpx2.delete(f"{service.url}/api/v1/skills/main/regretted").raise_for_status()
+    expect(page.get_by_text("no agent gets it")).to_be_visible()
+    page.get_by_role("button", name="Restore", exact=True).click()
+    page.get_by_role("button", name="Restore v1").click()
+    expect(page.get_by_text("no agent gets it")).to_have_count(0)
+    expect(page.get_by_role("listitem", name="Version 1").get_by_text("active", exact=True)).to_be_visible()
+
+
+def test_usage_shows_calls_by_outcome_and_version(page: Page, service: Service) -> None:
+    open_tab(page, "main/calculator", "usage")
+    expect(page.get_by_text("Nothing has called main/calculator yet")).to_be_visible()
+    for expression in ("1+1", "2*3", "1/0"):
+        call = {"arguments": {"expression": expression}}
+        httpx2.post(f"{service.url}/api/v1/tools/main_calculator_evaluate/call", json=call, timeout=20)
+    page.reload()
+    outcomes = page.get_by_role("list", name="Calls by outcome").get_by_role("listitem")
+    expect(outcomes.first).to_have_text("ok 2")
+    expect(outcomes).to_have_count(2)
+    expect(page.get_by_role("img", name="3 calls since")).to_be_visible()
+    expect(page.get_by_role("row", name="v1 3 1")).to_be_visible()

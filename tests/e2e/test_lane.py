@@ -1,5 +1,6 @@
 """The hot lane answers what the route would, for whom the route would, and leaves the rest to it."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from tests.e2e.test_rest import package, upload
 from tests.support.service import Service, running
@@ -81,6 +83,50 @@ def test_a_publish_is_in_the_next_answer(client: httpx2.Client) -> None:
         assert client.get(READS[0]).json()["data"]["digest"] == published["digest"]
         newest = client.get(READS[1]).json()["data"]["items"][0]
         assert (newest["version"], newest["active"]) == (published["version"], True)
+
+
+@pytest.fixture
+def socket(keyed: Service) -> Iterator[ClientConnection]:
+    address = f"{keyed.url.replace('http', 'ws', 1)}/ws"
+    with connect(address, additional_headers={"authorization": f"Bearer {KEY}"}) as opened:
+        yield opened
+
+
+def called(socket: ClientConnection, method: str, **params: Any) -> dict[str, Any]:
+    socket.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
+    answer: dict[str, Any] = json.loads(socket.recv(timeout=5))
+    return answer
+
+
+@pytest.mark.parametrize(("method", "path"), [("get_skill", READS[0]), ("list_versions", READS[1])])
+def test_a_call_is_answered_as_the_route_does_at_every_level_and_right_after_a_write(
+    client: httpx2.Client, socket: ClientConnection, method: str, path: str
+) -> None:
+    for number in range(5):
+        upload(client, package("demo", body=f"Call {number}."))
+        for level in ({}, {"_meta": {}}, {"_meta": {"consistency": "linearizable"}}):
+            answer = called(socket, method, owner="main", name="demo", **level)
+            assert answer["result"] == client.get(path, headers=TO_THE_ROUTE).json()["data"]
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({"owner": "main", "name": "demo", "more": "x"}, -32602),
+        ({"owner": "main"}, -32602),
+        ({"owner": "main", "name": 7}, -32602),
+        ({"owner": "main", "name": "demo", "_meta": {"consistency": "whatever"}}, -32602),
+        ({"owner": "main", "name": "demo", "_meta": {"consistency": 7}}, -32602),
+        ({"owner": "main", "name": "demo", "_meta": "x"}, -32602),
+        ({"owner": "main/demo", "name": ""}, -32602),
+        ({"owner": "main", "name": "absent"}, -32004),
+    ],
+)
+def test_a_call_that_is_not_quite_right_is_refused_however_hot_the_skill(
+    client: httpx2.Client, socket: ClientConnection, params: dict[str, Any], code: int
+) -> None:
+    hot(client, READS[0])
+    assert called(socket, "get_skill", **params)["error"]["code"] == code
 
 
 @pytest.mark.parametrize("key", ["", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x"])

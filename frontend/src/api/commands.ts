@@ -1,5 +1,5 @@
 import { type ApiClient, segments } from "./client";
-import type { RollbackAnswer, ToolCallAnswer } from "./types";
+import type { RollbackAnswer, ToolCallAnswer, WriteAnswer } from "./types";
 
 /**
  * Something a person asks the server to do.
@@ -25,5 +25,19 @@ export const rollback: Command<{ id: string; version: number }, RollbackAnswer> 
   method: null,
   rest: (api, params, timeoutMs) =>
     api.post(`/skills/${segments(params.id)}/rollback`, { version: params.version }, timeoutMs),
+  timeoutMs: 20_000,
+};
+
+export const pin: Command<{ id: string; version: number; pinned: boolean }, WriteAnswer> = {
+  method: null,
+  rest: (api, { id, version, pinned }, timeoutMs) =>
+    api.post(`/skills/${segments(id)}/pin`, { version, pinned }, timeoutMs),
+  timeoutMs: 20_000,
+};
+
+/** Puts a deleted skill back in service with the version that was active. */
+export const restore: Command<{ id: string }, WriteAnswer> = {
+  method: null,
+  rest: (api, { id }, timeoutMs) => api.post(`/skills/${segments(id)}/restore`, {}, timeoutMs),
   timeoutMs: 20_000,
 };

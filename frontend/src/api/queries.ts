@@ -10,8 +10,10 @@ import type {
   SearchAnswer,
   ServerStatus,
   SkillDetail,
+  SkillDiff,
   SkillPage,
   SkillSummary,
+  SkillUsage,
   SkillVersion,
   SourcePath,
 } from "./types";
@@ -21,11 +23,14 @@ export const keys = {
   skills: ["skills"] as const,
   skill: (id: string) => ["skill", id] as const,
   versions: (id: string) => ["skill", id, "versions"] as const,
+  diff: (id: string, from: number, to: number) => ["diff", id, from, to] as const,
   file: (id: string, version: number, path: string) => ["file", id, version, path] as const,
   search: (query: string) => ["search", query] as const,
   searches: ["search"] as const,
   invocations: ["invocations"] as const,
   invocationsOf: (skill: string) => ["invocations", skill] as const,
+  usage: (id: string) => ["invocations", id, "usage"] as const,
+  calls: (id: string) => ["invocations", id, "calls"] as const,
   sources: ["sources"] as const,
   changes: ["changes"] as const,
   cache: ["cache"] as const,
@@ -38,6 +43,8 @@ const SKILLS_PAGE = 200;
 const SKILLS_PAGES_MAX = 25;
 export const CHANGES_SHOWN_MAX = 300;
 const INVOCATIONS_PAGE = 50;
+/** The largest page that the server gives. */
+export const CALLS_SHOWN_MAX = 500;
 const INVOCATION_PAGES_MAX = 20;
 const SEARCH_LIMIT = 20;
 /** Larger files are offered by size only: a browser pane is no place for them. */
@@ -82,6 +89,13 @@ export function queriesOf(api: ApiClient) {
         queryFn: async ({ signal }) =>
           (await api.get<{ items: SkillVersion[] }>(`/skills/${segments(id)}/versions`, {}, signal)).items,
       }),
+    /** Versions never change, so what differs between two does not either. */
+    diff: (id: string, from: number, to: number) =>
+      queryOptions({
+        queryKey: keys.diff(id, from, to),
+        queryFn: ({ signal }) => api.get<SkillDiff>(`/skills/${segments(id)}/diff`, { from, to }, signal),
+        staleTime: Number.POSITIVE_INFINITY,
+      }),
     file: (id: string, version: number, path: string) =>
       queryOptions({
         queryKey: keys.file(id, version, path),
@@ -107,6 +121,20 @@ export function queriesOf(api: ApiClient) {
           ),
         initialPageParam: null as string | null,
         getNextPageParam: (last, pages) => (pages.length < INVOCATION_PAGES_MAX ? last.next_cursor : null),
+      }),
+    usage: (id: string) =>
+      queryOptions({
+        queryKey: keys.usage(id),
+        queryFn: ({ signal }) => api.get<SkillUsage>(`/skills/${segments(id)}/usage`, {}, signal),
+      }),
+    /** The newest calls of a skill, newest first. */
+    calls: (id: string) =>
+      queryOptions({
+        queryKey: keys.calls(id),
+        queryFn: async ({ signal }) => {
+          const limit = CALLS_SHOWN_MAX;
+          return (await api.get<InvocationPage>(`/skills/${segments(id)}/logs`, { limit }, signal)).items;
+        },
       }),
     sources: () =>
       queryOptions({

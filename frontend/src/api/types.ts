@@ -54,6 +54,8 @@ export interface SkillDetail extends Omit<SkillSummary, "updated_at"> {
   manifest: FileEntry[];
   diagnostics: Diagnostic[];
   tools: ToolSpec[];
+  /** The version that was active when the skill was deleted; null while it is not. */
+  deleted_version: number | null;
 }
 
 export interface SkillVersion {
@@ -63,14 +65,39 @@ export interface SkillVersion {
   created_at: string;
   created_by: string;
   active: boolean;
+  /** Retention leaves it alone. */
+  pinned: boolean;
   manifest: FileEntry[];
 }
 
-export interface RollbackAnswer {
+/** What became of a file, with its unified diff where both sides are text and not too large. */
+export interface FileChange {
+  path: string;
+  change: "added" | "removed" | "changed";
+  diff?: string;
+  binary?: boolean;
+  too_large?: boolean;
+}
+
+export interface SkillDiff {
+  files: FileChange[];
+  /** Members of the frontmatter that differ; null where there is none. */
+  frontmatter: { key: string; from: unknown; to: unknown }[];
+}
+
+/** Counted since the skill was first called. */
+export interface SkillUsage {
+  versions: { version: number; calls: number; failures: number; last_at: string }[];
+}
+
+export interface WriteAnswer {
   id: string;
+  seq: number;
+}
+
+export interface RollbackAnswer extends WriteAnswer {
   version: number;
   digest: string;
-  seq: number;
   changed: boolean;
 }
 

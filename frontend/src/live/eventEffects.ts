@@ -26,6 +26,11 @@ const eventEffects: Record<string, Effect> = {
   },
   "tools.changed": { invalidate: (id) => [keys.skill(id)] },
   "skill.deleted": { invalidate: (id) => [keys.skills, keys.skill(id), keys.searches, keys.sources] },
+  "skill.restored": { invalidate: (id) => [keys.skills, keys.skill(id), keys.searches, keys.sources] },
+  "skill.removed": { invalidate: (id) => [keys.skills, keys.skill(id), keys.searches, keys.sources] },
+  "skill.pinned": { invalidate: (id) => [keys.skill(id)] },
+  "skill.unpinned": { invalidate: (id) => [keys.skill(id)] },
+  "skill.pruned": { invalidate: (id) => [keys.skill(id)] },
   "skill.quarantined": { invalidate: (id) => [keys.skills, keys.skill(id), keys.searches, keys.sources] },
 };
 

@@ -5,7 +5,9 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -101,8 +103,8 @@ async def broadcast(clients: int, events: int, per_s: float) -> None:
         await paced(port, publish, clients, "websocket", events, per_s)
 
 
-async def floor(clients: int, events: int, per_s: float) -> None:
-    """No server at all: a loop of `write` calls with a frame made before."""
+async def floor(clients: int, events: int, per_s: float, *, is_joined: bool = False) -> None:
+    """No server at all: a loop of `write` calls with a frame made before. `is_joined`: all events of a turn in one."""
     body = TEXT.encode()
     frame = b"\x81\x7e" + len(body).to_bytes(2, "big") + body
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
@@ -119,9 +121,10 @@ async def floor(clients: int, events: int, per_s: float) -> None:
             descriptors.append(connection.fileno())
 
     async def publish(count: int) -> None:
-        for _ in range(count):
+        payloads = [frame * count] if is_joined else [frame] * count
+        for payload in payloads:
             for descriptor in descriptors:
-                os.write(descriptor, frame)
+                os.write(descriptor, payload)
 
     listener.setblocking(False)
     accepting = asyncio.create_task(accept())
@@ -129,7 +132,13 @@ async def floor(clients: int, events: int, per_s: float) -> None:
     accepting.cancel()
 
 
-PEERS = {"fastapi": fastapi_loop, "sse-starlette": sse_starlette, "broadcast": broadcast, "floor": floor}
+PEERS: dict[str, Callable[[int, int, float], Coroutine[Any, Any, None]]] = {
+    "fastapi": fastapi_loop,
+    "sse-starlette": sse_starlette,
+    "broadcast": broadcast,
+    "floor": floor,
+    "joined-floor": partial(floor, is_joined=True),
+}
 
 if __name__ == "__main__":
     allow_many_files()

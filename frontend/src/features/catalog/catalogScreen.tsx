@@ -9,7 +9,18 @@ import { FilterBox } from "../../ui/filterBox";
 import { count, plural, time } from "../../ui/format";
 import { Page } from "../../ui/page";
 import { Empty, QueryView } from "../../ui/states";
+import { type Column, Table } from "../../ui/table";
 import { SkillDrawer } from "./skillDrawer";
+
+const COLUMNS: Column[] = [
+  { title: "Skill" },
+  { title: "Description", isWideOnly: true },
+  { title: "Version", isNumber: true },
+  { title: "Digest", isWideOnly: true },
+  { title: "Grade" },
+  { title: "Status", isWideOnly: true },
+  { title: "Updated", isWideOnly: true },
+];
 
 /** Rows drawn at first; a filter or the button reaches the others. */
 const ROWS_STEP = 200;
@@ -80,34 +91,11 @@ function SkillTable({ skills }: { skills: SkillSummary[] }) {
   const hidden = skills.length - rowsMax;
   return (
     <>
-      <table className="table table-links">
-        <thead>
-          <tr>
-            <th scope="col">Skill</th>
-            <th scope="col" className="wide-only">
-              Description
-            </th>
-            <th scope="col" className="number">
-              Version
-            </th>
-            <th scope="col" className="wide-only">
-              Digest
-            </th>
-            <th scope="col">Grade</th>
-            <th scope="col" className="wide-only">
-              Status
-            </th>
-            <th scope="col" className="wide-only">
-              Updated
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {skills.slice(0, rowsMax).map((skill) => (
-            <SkillRow key={`${skill.id}@${skill.seq}`} skill={skill} isFresh={skill.seq > seqAtMount} />
-          ))}
-        </tbody>
-      </table>
+      <Table columns={COLUMNS} hasLinks>
+        {skills.slice(0, rowsMax).map((skill) => (
+          <SkillRow key={`${skill.id}@${skill.seq}`} skill={skill} isFresh={skill.seq > seqAtMount} />
+        ))}
+      </Table>
       {hidden > 0 && (
         <button type="button" className="button more" onClick={() => setRowsMax(rowsMax + ROWS_STEP)}>
           Show {Math.min(hidden, ROWS_STEP)} more of {count(hidden)}

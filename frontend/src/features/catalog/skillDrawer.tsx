@@ -9,11 +9,13 @@ import { Icon } from "../../ui/icons";
 import { QueryView } from "../../ui/states";
 import { FilesTab } from "./filesTab";
 import { Frontmatter } from "./frontmatter";
+import { RestoreNotice } from "./restoreNotice";
 import { ToolsTab } from "./toolsTab";
 import { TraceTab } from "./traceTab";
+import { UsageTab } from "./usageTab";
 import { VersionsTab } from "./versionsTab";
 
-const TABS = ["details", "files", "versions", "tools", "trace"] as const;
+const TABS = ["details", "files", "versions", "usage", "tools", "trace"] as const;
 type Tab = (typeof TABS)[number];
 
 /** One skill in full, over the catalog. Where it stands is in the address, so it can be shared. */
@@ -79,6 +81,7 @@ function SkillBody({ skill }: { skill: SkillDetail }) {
         <span className="muted">seq {skill.seq}</span>
       </div>
       <p className="drawer-lead">{skill.description}</p>
+      {skill.deleted_version !== null && <RestoreNotice id={skill.id} version={skill.deleted_version} />}
       <nav className="tabs" aria-label="Parts of this skill">
         {TABS.map((name) => (
           <a
@@ -95,6 +98,7 @@ function SkillBody({ skill }: { skill: SkillDetail }) {
         {tab === "details" && <Details skill={skill} />}
         {tab === "files" && <FilesTab skill={skill} />}
         {tab === "versions" && <VersionsTab id={skill.id} activeVersion={skill.version} />}
+        {tab === "usage" && <UsageTab id={skill.id} />}
         {tab === "tools" && <ToolsTab tools={skill.tools} />}
         {tab === "trace" && <TraceTab id={skill.id} />}
       </div>

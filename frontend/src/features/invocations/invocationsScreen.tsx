@@ -8,6 +8,16 @@ import { FilterBox } from "../../ui/filterBox";
 import { duration, time } from "../../ui/format";
 import { Page } from "../../ui/page";
 import { Empty, QueryView } from "../../ui/states";
+import { type Column, Table } from "../../ui/table";
+
+const COLUMNS: Column[] = [
+  { title: "Time" },
+  { title: "Call" },
+  { title: "Caller", isWideOnly: true },
+  { title: "Version and digest", isWideOnly: true },
+  { title: "Outcome" },
+  { title: "Took", isNumber: true, isWideOnly: true },
+];
 
 const TYPING_PAUSE_MS = 250;
 /** The server filters by a whole id; half of one would only find nothing. */
@@ -60,29 +70,11 @@ export function InvocationsScreen() {
 
 function InvocationTable({ items }: { items: Invocation[] }) {
   return (
-    <table className="table">
-      <thead>
-        <tr>
-          <th scope="col">Time</th>
-          <th scope="col">Call</th>
-          <th scope="col" className="wide-only">
-            Caller
-          </th>
-          <th scope="col" className="wide-only">
-            Version and digest
-          </th>
-          <th scope="col">Outcome</th>
-          <th scope="col" className="number wide-only">
-            Took
-          </th>
-        </tr>
-      </thead>
-      <tbody>
-        {items.map((call) => (
-          <InvocationRow key={call.id} call={call} />
-        ))}
-      </tbody>
-    </table>
+    <Table columns={COLUMNS}>
+      {items.map((call) => (
+        <InvocationRow key={call.id} call={call} />
+      ))}
+    </Table>
   );
 }
 

@@ -5,6 +5,7 @@ import { Badge, type Tone } from "../../ui/badges";
 import { count, uptime } from "../../ui/format";
 import { Panel } from "../../ui/page";
 import { Empty } from "../../ui/states";
+import { type Column, Table } from "../../ui/table";
 
 const COVERAGES: Record<Coverage, { tone: Tone; word: string; note: string }> = {
   fleet: { tone: "ok", word: "all replicas", note: "Replicas tell each other over Redis." },
@@ -15,6 +16,13 @@ const COVERAGES: Record<Coverage, { tone: Tone; word: string; note: string }> = 
     note: "Redis is lost: the other replicas are not heard, and what they said last is going.",
   },
 };
+
+const COLUMNS: Column[] = [
+  { title: "Replica" },
+  { title: "Uptime", isNumber: true },
+  { title: "Streams", isNumber: true },
+  { title: "Log", isNumber: true },
+];
 
 export function FleetPanel() {
   const { replicas, coverage, connected } = useWebSocketStats();
@@ -30,37 +38,21 @@ export function FleetPanel() {
         </Empty>
       ) : (
         <>
-          <table className="table">
-            <thead>
-              <tr>
-                <th scope="col">Replica</th>
-                <th scope="col" className="number">
-                  Uptime
-                </th>
-                <th scope="col" className="number">
-                  Streams
-                </th>
-                <th scope="col" className="number">
-                  Log
-                </th>
+          <Table columns={COLUMNS}>
+            {replicas.map(({ replica, isOwn, stats }) => (
+              <tr key={replica}>
+                <td className="breakable">
+                  {replica}
+                  {isOwn && <span className="muted"> serves this page</span>}
+                </td>
+                <td className="number">{uptime(stats.uptime_s)}</td>
+                <td className="number">
+                  {count(Object.values(stats.subscribers).reduce((total, open) => total + open, 0))}
+                </td>
+                <td className="number">{count(seqOf(String(stats.position)) ?? 0)}</td>
               </tr>
-            </thead>
-            <tbody>
-              {replicas.map(({ replica, isOwn, stats }) => (
-                <tr key={replica}>
-                  <td className="breakable">
-                    {replica}
-                    {isOwn && <span className="muted"> serves this page</span>}
-                  </td>
-                  <td className="number">{uptime(stats.uptime_s)}</td>
-                  <td className="number">
-                    {count(Object.values(stats.subscribers).reduce((total, open) => total + open, 0))}
-                  </td>
-                  <td className="number">{count(seqOf(String(stats.position)) ?? 0)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+            ))}
+          </Table>
           <p className="footnote">{told?.note}</p>
         </>
       )}
