@@ -18,6 +18,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 
 from gateway.app import create_app
 from gateway.auth import Authenticator
+from gateway.first_call import FirstCall
 from gateway.mcp.dialogue import questions_of
 from gateway.mcp.forwarding import SessionForwarding
 from gateway.mcp.push import McpPush
@@ -126,7 +127,11 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     push, draining = McpPush(), Draining()
     async with AsyncExitStack() as stack:
         address = await _address(settings, listener)
-        replica = await stack.enter_async_context(open_replica(settings, push, asks=questions_of, address=address))
+        first_call = FirstCall(settings.scripts_allowed_owners)
+        replica = await stack.enter_async_context(
+            open_replica(settings, push, first_call, asks=questions_of, address=address)
+        )
+        stack.push_async_callback(first_call.close)
         peers = authenticator.peers = Peers(replica.id, await replica.store.secret(PEERS_SECRET))
         push.start()
         stack.push_async_callback(push.close)
@@ -165,6 +170,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             ready_in_s=round(monotonic_s() - started_s, 2),
         )
         replica.begin()
+        first_call.begin(replica, mcp)
         await server.serve(sockets=[listener])
         await server.finish()
     log.info("ended")
