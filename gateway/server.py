@@ -19,6 +19,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 
 from gateway.app import create_app
 from gateway.auth import Authenticator
+from gateway.first_call import FirstCall
 from gateway.lean import unbuilt
 from gateway.mcp.dialogue import questions_of
 from gateway.mcp.forwarding import SessionForwarding
@@ -128,7 +129,11 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     push, draining = McpPush(), Draining()
     async with AsyncExitStack() as stack:
         address = await _address(settings, listener)
-        replica = await stack.enter_async_context(open_replica(settings, push, asks=questions_of, address=address))
+        first_call = FirstCall(settings.scripts_allowed_owners)
+        replica = await stack.enter_async_context(
+            open_replica(settings, push, first_call, asks=questions_of, address=address)
+        )
+        stack.push_async_callback(first_call.close)
         peers = authenticator.peers = Peers(replica.id, await replica.store.secret(PEERS_SECRET))
         push.start()
         stack.push_async_callback(push.close)
@@ -169,6 +174,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         )
         gc.freeze()  # the catalog stays: to look through it for garbage stops everything for 15 ms
         replica.begin()
+        first_call.begin(replica, mcp)
         await server.serve(sockets=[listener])
         await server.finish()
     log.info("ended")

@@ -3,35 +3,45 @@
 import collections
 import itertools
 
-from mcp.server.streamable_http import EventCallback, EventId, EventMessage, EventStore, StreamId
-from mcp_types import JSONRPCMessage
+from mcp.server.streamable_http import GET_STREAM_KEY, EventCallback, EventId, EventMessage, EventStore, StreamId
+from mcp_types import JSONRPCMessage, JSONRPCNotification
 
 EVENTS_MAX = 256
+# Ends the ids of the stream on which a session hears of changes.
+_OF_CHANGES = "-get"
+_EVERYTHING = tuple(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
 
 
 class RecentEvents(EventStore):
     """The newest `EVENTS_MAX` messages of one session, in memory: it lives in one process and ends
     with it. Never shared: streams are named by the client's own request ids, which other sessions
-    use as well. A client whose place has gone gets nothing and starts anew."""
+    use as well. A client whose place among the changes has gone is told that everything may have changed;
+    one that comes back for an answer that has gone gets nothing and starts anew."""
 
     def __init__(self, events_max: int = EVENTS_MAX) -> None:
-        self._events: collections.deque[tuple[int, StreamId, JSONRPCMessage | None]] = collections.deque(
+        self._events: collections.deque[tuple[EventId, StreamId, JSONRPCMessage | None]] = collections.deque(
             maxlen=events_max
         )
         self._numbers = itertools.count(1)
 
     async def store_event(self, stream_id: StreamId, message: JSONRPCMessage | None) -> EventId:
-        number = next(self._numbers)
-        self._events.append((number, stream_id, message))
-        return str(number)
+        event_id = f"{next(self._numbers)}{_OF_CHANGES if stream_id == GET_STREAM_KEY else ''}"
+        self._events.append((event_id, stream_id, message))
+        return event_id
 
     async def replay_events_after(self, last_event_id: EventId, send_callback: EventCallback) -> StreamId | None:
         held = list(self._events)
-        last = int(last_event_id) if last_event_id.isdecimal() else 0
-        stream = next((stream for number, stream, _ in held if number == last), None)
-        if stream is None:
-            return None
-        for number, its_stream, message in held:
-            if number > last and its_stream == stream and message is not None:
-                await send_callback(EventMessage(message, str(number)))
+        at = next((at for at, (event_id, _, _) in enumerate(held) if event_id == last_event_id), None)
+        if at is None:
+            return await self._everything_changed(send_callback) if last_event_id.endswith(_OF_CHANGES) else None
+        _, stream, _ = held[at]
+        for event_id, its_stream, message in held[at + 1 :]:
+            if its_stream == stream and message is not None:
+                await send_callback(EventMessage(message, event_id))
         return stream
+
+    async def _everything_changed(self, send_callback: EventCallback) -> StreamId:
+        for method in _EVERYTHING:
+            message = JSONRPCNotification(jsonrpc="2.0", method=method)
+            await send_callback(EventMessage(message, await self.store_event(GET_STREAM_KEY, message)))
+        return GET_STREAM_KEY

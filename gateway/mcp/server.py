@@ -46,6 +46,10 @@ class SealedStates:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
+    def prepare(self) -> None:
+        """Does what the first call would wait for; in any thread."""
+        self._boundary  # noqa: B018  # made when it is looked at
+
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
         if ctx.method not in INPUT_REQUIRED_METHODS:
             return await call_next(ctx)
@@ -91,7 +95,8 @@ class SkillServer(Server[Any]):
             get_tool_input_schema=tools.input_schema,
             **handlers,
         )
-        self.middleware.append(SealedStates(state_key))
+        self.sealed_states = SealedStates(state_key)
+        self.middleware.append(self.sealed_states)
         self.extensions[SKILLS_EXTENSION] = {"directoryRead": True}
         self.add_request_handler("skills/list", types.PaginatedRequestParams, resources.list_skills)
         self.add_request_handler("skills/get", UriParams, resources.get_skill)

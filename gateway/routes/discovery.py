@@ -72,8 +72,9 @@ class Discovery:
     def kept(self, viewer: Viewer, owner: str, name: str) -> tuple[str, bytes] | None:
         """`index`, if it was made before and holds under the bounded level."""
         kept = self._indexes.get((viewer, owner, name))
-        is_good = kept is not None and self._replica.feed.is_fresh
-        return kept if is_good and kept[0] == self._replica.tag("index", self._replica.view.revision) else None
+        if kept is None or not self._replica.feed.is_fresh:
+            return None
+        return kept if kept[0] == self._replica.tag("index", self._replica.view.revision) else None
 
     async def archive(self, context: Context, skill_id: str, number: int) -> tuple[str, bytes]:
         """The archive of a version and its digest. Raises `NotFound`."""

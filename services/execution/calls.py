@@ -47,6 +47,10 @@ class ToolCalls:
         self._firewall = firewall
         self._allowed_owners = allowed_owners
 
+    def prepare(self) -> None:
+        """Does what the first call would wait for; in any thread."""
+        self._runner.prepare()
+
     async def call(self, name: str, arguments: dict[str, Any], caller: Caller) -> CallAnswer:
         """As `run` does, and raises `NotFound`, and `ToolFailed` for a tool that has to ask somebody."""
         answer = await self.run(self._tools.get(name, caller.sees), arguments, caller)

@@ -28,6 +28,10 @@ class Runner:
 
         return ToolSchemas()
 
+    def prepare(self) -> None:
+        """Does what the first call would wait for; in any thread."""
+        self._schemas  # noqa: B018  # made when it is looked at
+
     async def run(
         self,
         tool: ToolSpec,

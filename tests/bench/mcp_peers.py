@@ -77,7 +77,7 @@ def fast(count: int, skills: Path | None) -> Any:
         server.add_provider(provider)
         server.add_extension(SkillsExtension(providers=[provider]))
 
-    def repeat(text: str = "", times: int = 1) -> str:
+    async def repeat(text: str = "", times: int = 1) -> str:  # a plain function would go to a thread
         return text * times
 
     for at in range(count):

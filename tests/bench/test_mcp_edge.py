@@ -76,7 +76,7 @@ PEERS: dict[str, dict[str, tuple[dict[str, Any], int, int]]] = {
         "tools/list": ({}, 1, 5),
         "skills/get": ({"uri": FOLDER_URI}, 4, 5),
         "resources/read": ({"uri": FOLDER_URI}, 4, 5),
-        "tools/call": (REPEAT, 50, 10),
+        "tools/call": (REPEAT, 1, 5),
     },
 }
 PEER_TRIES = 2

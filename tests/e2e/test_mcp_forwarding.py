@@ -1,11 +1,12 @@
 """Clients of 2025-11-25 before replicas that take turns: a session lives in one, and is served by any."""
 
 import asyncio
+import json
 import re
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.e2e.conftest import SAMPLES
 from tests.e2e.test_mcp_replicas import publish
 from tests.support.listeners import WAIT_S, Inbox, eventually
 from tests.support.proxy import taking_turns
-from tests.support.service import Service, running, wait_for_skills
+from tests.support.service import START_S, Service, running, wait_for_skills
 
 pytestmark = pytest.mark.anyio
 KEY = "k" * 40
@@ -126,6 +127,62 @@ async def test_a_client_that_leaves_takes_its_stream_on_the_other_replica_with_i
                 return stream.status_code == 200
 
         assert await eventually(free)
+
+
+async def changes(stream: httpx2.Response) -> AsyncGenerator[tuple[str, str], None]:
+    """Ids and methods of what comes on a stream."""
+    event_id = ""
+    async for line in stream.aiter_lines():
+        if line.startswith("id: "):
+            event_id = line.removeprefix("id: ")
+        elif line.startswith("data: {"):  # an empty one names a place alone
+            yield event_id, json.loads(line.removeprefix("data: "))["method"]
+
+
+async def test_a_client_that_hung_up_comes_back_to_any_replica_for_what_it_missed(replicas: list[Service]) -> None:
+    one, other = replicas
+    changed = "notifications/resources/list_changed"
+    async with asyncio.timeout(START_S), httpx2.AsyncClient(timeout=START_S) as client:
+        session = await begin(client, one.url)
+        headers = LEGACY | {"mcp-session-id": session, "accept": "text/event-stream"}
+
+        async def heard(url: str, last: str | None = None) -> tuple[str, str]:
+            """The first change on a stream that is then cut off."""
+            resumed = {} if last is None else {"last-event-id": last}
+            async with client.stream("GET", f"{url}/mcp", headers=headers | resumed) as stream:
+                assert stream.status_code == 200
+                if last is None:
+                    await publish(one, "seen-in-time", "Then.")
+                async with aclosing(changes(stream)) as said:
+                    async for event_id, method in said:
+                        if method == changed:
+                            return event_id, method
+            raise AssertionError("the stream ended")
+
+        place, _ = await heard(one.url)
+        async with through(other.url) as (_, told):
+            await publish(other, "missed", "Then.")
+            await told.next(lambda heard: getattr(heard, "method", "") == changed)
+
+        async def resumed() -> bool:
+            """The server may not have noticed yet that the stream is cut off."""
+            try:
+                missed, _ = await heard(other.url, place)
+            except AssertionError:
+                return False
+            assert missed != place
+            return True
+
+        assert await eventually(resumed)
+
+        async def told_of_everything() -> bool:
+            try:
+                return (await heard(one.url, "1000000-get"))[1] == changed
+            except AssertionError:
+                return False
+
+        assert await eventually(told_of_everything), "its place is gone"
+        assert (await client.request("DELETE", f"{one.url}/mcp", headers=headers)).status_code == 200
 
 
 async def test_a_session_ends_on_any_replica_and_is_then_found_on_none(replicas: list[Service]) -> None:

@@ -173,13 +173,25 @@ def test_a_pod_has_time_to_drain_before_it_is_killed(folder: str) -> None:
 
 def test_pods_set_settings_that_exist(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     configured: dict[str, str] = resources(folder)["ConfigMap"]["data"]
-    from_secret = {each["name"] for each in container_of(folder)["env"]}
+    given = {each["name"] for each in container_of(folder)["env"]} - {"POD_IP"}
     known = {f"SKILLWIRE_{name.upper()}" for name in Settings.model_fields}
     for name, value in configured.items():
         monkeypatch.setenv(name, value)
 
     assert Settings().allowed_hosts == ("skillwire",)
-    assert set(configured) | from_secret <= known
+    assert set(configured) | given <= known
+
+
+def test_pods_tell_each_other_their_own_address(folder: str) -> None:
+    """Not the service's, behind which another pod would answer."""
+    container = container_of(folder)
+    names = [each["name"] for each in container["env"]]
+    env = dict(zip(names, container["env"], strict=True))
+    [port] = container["ports"]
+
+    assert env["POD_IP"]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
+    assert names.index("POD_IP") < names.index("SKILLWIRE_ADVERTISE_URL"), "or it would not be filled in"
+    assert env["SKILLWIRE_ADVERTISE_URL"]["value"] == f"http://$(POD_IP):{port['containerPort']}"
 
 
 def test_service_address_does_not_become_a_setting(folder: str) -> None:

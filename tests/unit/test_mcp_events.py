@@ -1,5 +1,5 @@
 import pytest
-from mcp.server.streamable_http import EventMessage
+from mcp.server.streamable_http import GET_STREAM_KEY, EventMessage
 from mcp_types import JSONRPCNotification
 
 from gateway.mcp.events import RecentEvents
@@ -35,5 +35,15 @@ async def test_a_place_that_is_gone_or_was_never_given_answers_nothing() -> None
     first = await events.store_event("1", None)
     for text in "abc":
         await events.store_event("1", message(text))
-    for last in (first, "nonsense", "", "99"):
+    for last in (first, "nonsense", "", "99", "9" * 10_000):
         assert await replayed(events, last) == (None, [])
+
+
+async def test_a_client_whose_place_among_the_changes_has_gone_is_told_that_everything_may_have_changed() -> None:
+    events = RecentEvents(events_max=4)
+    first = await events.store_event(GET_STREAM_KEY, message("a"))
+    for text in "bcde":
+        newest = await events.store_event(GET_STREAM_KEY, message(text))
+    everything = [f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources")]
+    assert await replayed(events, first) == (GET_STREAM_KEY, everything)
+    assert await replayed(events, newest) == (GET_STREAM_KEY, everything), "it was told of them, and has a place again"

@@ -1,0 +1,54 @@
+"""What only calls need is imported before the first one, as soon as there is a tool that may be called.
+
+It is a tenth of a second of the first caller's time and 8 MB, which a replica without tools does not spend.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from gateway.mcp.server import SkillServer
+from gateway.replica import Replica
+from services.models import Change, Skill
+from services.ports import CatalogSnapshot
+
+
+class FirstCall:
+    """A `ChangeSink`. `begin` it once the replica answers; `close` waits for what is under way."""
+
+    def __init__(self, allowed_owners: Sequence[str]) -> None:
+        self._allowed_owners = frozenset(allowed_owners)
+        self._parts: tuple[Replica, SkillServer] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, replica: Replica, server: SkillServer) -> None:
+        self._parts = replica, server
+        if replica.tools.listed(self._is_allowed):
+            self._start()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            await self._task
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        if any(change.skill is not None and self._has_tool(change.skill) for change in changes):
+            self._start()
+
+    def restart(self, snapshot: CatalogSnapshot) -> None:
+        if any(self._has_tool(skill) for skill in snapshot.skills):
+            self._start()
+
+    def _is_allowed(self, skill: Skill) -> bool:
+        return skill.owner in self._allowed_owners
+
+    def _has_tool(self, skill: Skill) -> bool:
+        declared = skill.active.tools if skill.active is not None else ()
+        return self._is_allowed(skill) and any(spec.kind == "tool" for spec in declared)
+
+    def _start(self) -> None:
+        if self._task is None and self._parts is not None:
+            self._task = asyncio.create_task(asyncio.to_thread(_prepare, *self._parts), name="first call")
+
+
+def _prepare(replica: Replica, server: SkillServer) -> None:
+    replica.calls.prepare()
+    server.sealed_states.prepare()
