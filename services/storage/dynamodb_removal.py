@@ -42,6 +42,20 @@ async def remove(store: "DynamoStore", skill_id: str, by: str) -> Published:
     return published
 
 
+async def remove_version(store: "DynamoStore", skill_id: str, number: int, by: str) -> Published:
+    reads, owner = store.reads, skill_id.partition("/")[0]
+
+    async def rule(plan: WritePlan, skills: Skills) -> Published:
+        published = upkeep.remove_version(plan, kept(skills, skill_id), await reads.version(skill_id, number), by)
+        (row,) = [row for row in await _versions(reads, skill_id) if row["version"] == number]
+        keys = [_version_key(skill_id, number), *_part_keys(skill_id, row)]
+        write.also[:] = [_delete(reads.tables.versions, key) for key in keys]
+        return published
+
+    write = Write(frozenset({owner}), frozenset({skill_id}), rule, alone=True)
+    return await store.commit(write)
+
+
 async def prune(store: "DynamoStore", skill_id: str, keep: int) -> int:
     """In several changes where one would be too large."""
     reads, owner = store.reads, skill_id.partition("/")[0]

@@ -159,6 +159,14 @@ class SqlStore:
 
         return await self.database.commit(planned)
 
+    async def remove_version(self, skill_id: str, version: int, by: str) -> Published:
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
+            plan, skill = await self._to_keep(connection, skill_id)
+            chosen = await publishing.read_version(connection, skill_id, version)
+            return plan, upkeep.remove_version(plan, skill, chosen, by)
+
+        return await self.database.commit(planned)
+
     async def prune_versions(self, skill_id: str, keep: int) -> int:
         table = schema.versions
         all_of_it = select(table.c.version).where(table.c.skill_id == skill_id).order_by(table.c.version.desc())

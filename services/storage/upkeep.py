@@ -62,6 +62,25 @@ def pin(plan: WritePlan, before: Skill, version: Version, pinned: bool, by: str)
     return Published(before.id, number, version.digest, after.seq)
 
 
+def remove_version(plan: WritePlan, before: Skill, version: Version, by: str) -> Published:
+    number = version.version
+    reason = None
+    if before.active is not None and before.active.version == number:
+        reason = "it is the active one: activate another first"
+    elif number in before.pinned:
+        reason = "it is pinned"
+    elif number == before.deleted_version:
+        reason = "a restore would bring it back: remove the skill"
+    elif before.active is None and before.deleted_version is None and number == before.last_version:
+        reason = "it is what waits to be activated: remove the skill"
+    if reason is not None:
+        raise Conflict(f"version {number} of {before.id} stays: {reason}", version=number)
+    plan.prune(before.id, number)
+    after = msgspec.structs.replace(before, seq=plan.next_seq)
+    append(plan, "skill.pruned", before, after, version, by, versions=[number])
+    return Published(before.id, number, version.digest, after.seq)
+
+
 def prune(plan: WritePlan, before: Skill, numbers: Sequence[int], newest: Version, keep: int) -> int:
     """`numbers` are those of all versions, newest first."""
     kept = {*before.pinned, before.deleted_version, before.active.version if before.active else None}
