@@ -28,8 +28,7 @@ async def remove(store: "DynamoStore", skill_id: str, by: str) -> Published:
 
     async def rule(plan: WritePlan, skills: Skills) -> Published:
         skill = kept(skills, skill_id)
-        number = skill.deleted_version or skill.last_version
-        version = skill.active or await reads.version(skill_id, number)
+        version = await reads.version(skill_id, upkeep.version_to_name(skill))
         going = await _belongings(reads, skill_id)
         write.also[:] = [_delete(table, key) for table, key in going[:_DELETES_MAX]]
         left[:] = going[_DELETES_MAX:]

@@ -37,6 +37,11 @@ def version_to_restore(before: Skill) -> int:
     return before.deleted_version
 
 
+def version_to_name(before: Skill) -> int:
+    """The version that its removal tells of."""
+    return before.active.version if before.active else before.deleted_version or before.last_version
+
+
 def restore(plan: WritePlan, before: Skill, version: Version, by: str) -> Published:
     return put_in_service(plan, "skill.restored", before, version, by)
 

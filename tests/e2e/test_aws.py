@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import listeners
 from tests.support.aws import AwsServer, place_of
-from tests.support.faulty_aws import faulty
+from tests.support.faulty_aws import Fault, faulty
 from tests.support.packages import skill_md, zip_of
 from tests.support.replicas import settings_on
 from tests.support.service import get, running, wait_for_skills, write_skill
@@ -81,7 +81,8 @@ async def test_health_says_that_s3_does_not_answer_and_that_it_does_again(
                 return bool(health["checks"]["blobs"]["status"] == status)
 
             assert await blobs_are("ok")
-            for fault, status in (("error", "degraded"), ("", "ok")):
+            steps: tuple[tuple[Fault, str], ...] = (("error", "degraded"), ("", "ok"))
+            for fault, status in steps:
                 s3.always(fault)
                 async with asyncio.timeout(30):  # the last look may be `pulse.FRESH_S` old
                     while not await blobs_are(status):  # noqa: ASYNC110  # nothing announces it
