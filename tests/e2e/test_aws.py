@@ -106,7 +106,7 @@ def test_the_script_for_an_emulator_makes_what_a_replica_needs_and_can_be_repeat
     }
     said = []
     for _ in range(2):
-        script = [ROOT / "scripts" / "init-local-storage.sh", aws.url]
+        script = [str(ROOT / "scripts" / "init-local-storage.sh"), aws.url]
         done = subprocess.run(
             script, capture_output=True, text=True, timeout=60, check=False, env=environment() | known
         )
