@@ -129,6 +129,11 @@ class MetadataStore(ChangeReader, Protocol):
         """Keeps a version from `prune_versions`, or no longer. Raises `NotFound`."""
         ...
 
+    async def remove_version(self, skill_id: str, version: int, by: str) -> Published:
+        """Removes one version for good; its number is never used again. Raises `NotFound`, and `Conflict` for
+        the active one, a pinned one, and one that a restore or a draft would be left without."""
+        ...
+
     async def prune_versions(self, skill_id: str, keep: int) -> int:
         """Removes the versions older than the newest `keep` (at least 1), never the active one, the one
         that was active when the skill was deleted, or a pinned one; answers how many."""

@@ -42,6 +42,12 @@ async def pin(context: Context, params: Pin) -> Reply:
     )
 
 
+async def delete_version(context: Context, params: VersionParams) -> Reply:
+    principal, replica = context.principal, context.replica
+    await replica.skill(params.skill_id, principal.viewer.sees, context.level)
+    return await written(context, await replica.catalog.remove_version(params.skill_id, params.version, principal.id))
+
+
 async def restore(context: Context, params: SkillParams) -> Reply:
     principal, replica = context.principal, context.replica
     await replica.skill(params.skill_id, principal.viewer.sees, context.level)
@@ -109,6 +115,14 @@ OPERATIONS = (
         ("POST", "/skills/{owner}/{name}/pin"),
         Pin,
         pin,
+    ),
+    Operation(
+        "delete_version",
+        "Remove one version for good, unless it is active or pinned.",
+        "admin",
+        ("DELETE", "/skills/{owner}/{name}/versions/{version}"),
+        VersionParams,
+        delete_version,
     ),
     Operation(
         "restore_skill",

@@ -88,6 +88,10 @@ class Catalog:
         """Hard delete: nothing stays but the number of the last version."""
         return self._seen(await self._store.remove(skill_id, by))
 
+    async def remove_version(self, skill_id: str, version: int, by: str) -> Published:
+        """Removes one version for good. Raises `NotFound`, `Conflict`."""
+        return self._seen(await self._store.remove_version(skill_id, version, by))
+
     async def restore(self, skill_id: str, by: str) -> Published:
         """Puts a deleted skill back in service. Raises `Conflict` for one that is not deleted."""
         return self._seen(await self._store.restore(skill_id, by))

@@ -198,6 +198,9 @@ class DynamoStore:
 
         return await self.commit(write_for({skill_id}, rule))
 
+    async def remove_version(self, skill_id: str, version: int, by: str) -> Published:
+        return await removal.remove_version(self, skill_id, version, by)
+
     async def prune_versions(self, skill_id: str, keep: int) -> int:
         return await removal.prune(self, skill_id, keep)
 

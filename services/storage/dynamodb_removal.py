@@ -28,8 +28,7 @@ async def remove(store: "DynamoStore", skill_id: str, by: str) -> Published:
 
     async def rule(plan: WritePlan, skills: Skills) -> Published:
         skill = kept(skills, skill_id)
-        number = skill.deleted_version or skill.last_version
-        version = skill.active or await reads.version(skill_id, number)
+        version = await reads.version(skill_id, upkeep.version_to_name(skill))
         going = await _belongings(reads, skill_id)
         write.also[:] = [_delete(table, key) for table, key in going[:_DELETES_MAX]]
         left[:] = going[_DELETES_MAX:]
@@ -40,6 +39,20 @@ async def remove(store: "DynamoStore", skill_id: str, by: str) -> Published:
     for table in {table for table, _ in left}:
         await reads.write_many(table, [{"DeleteRequest": {"Key": key}} for name, key in left if name == table])
     return published
+
+
+async def remove_version(store: "DynamoStore", skill_id: str, number: int, by: str) -> Published:
+    reads, owner = store.reads, skill_id.partition("/")[0]
+
+    async def rule(plan: WritePlan, skills: Skills) -> Published:
+        published = upkeep.remove_version(plan, kept(skills, skill_id), await reads.version(skill_id, number), by)
+        (row,) = [row for row in await _versions(reads, skill_id) if row["version"] == number]
+        keys = [_version_key(skill_id, number), *_part_keys(skill_id, row)]
+        write.also[:] = [_delete(reads.tables.versions, key) for key in keys]
+        return published
+
+    write = Write(frozenset({owner}), frozenset({skill_id}), rule, alone=True)
+    return await store.commit(write)
 
 
 async def prune(store: "DynamoStore", skill_id: str, keep: int) -> int:

@@ -1,8 +1,9 @@
 """The metadata store on SQL, through SQLAlchemy Core: what SQLite and PostgreSQL have in common."""
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -136,29 +137,19 @@ class SqlStore:
         return await self.database.commit(planned)
 
     async def restore(self, skill_id: str, by: str) -> Published:
-        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
-            plan, skill = await self._to_keep(connection, skill_id)
-            version = await publishing.read_version(connection, skill_id, upkeep.version_to_restore(skill))
-            return plan, upkeep.restore(plan, skill, version, by)
-
-        return await self.database.commit(planned)
+        plan_for = self._of_version(skill_id, upkeep.version_to_restore, partial(upkeep.restore, by=by))
+        return await self.commit(plan_for)
 
     async def remove(self, skill_id: str, by: str) -> Published:
-        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
-            plan, skill = await self._to_keep(connection, skill_id)
-            number = skill.deleted_version or skill.last_version
-            version = skill.active or await publishing.read_version(connection, skill_id, number)
-            return plan, upkeep.remove(plan, skill, version, by)
-
-        return await self.database.commit(planned)
+        return await self.commit(self._of_version(skill_id, upkeep.version_to_name, partial(upkeep.remove, by=by)))
 
     async def pin(self, skill_id: str, version: int, pinned: bool, by: str) -> Published:
-        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
-            plan, skill = await self._to_keep(connection, skill_id)
-            chosen = await publishing.read_version(connection, skill_id, version)
-            return plan, upkeep.pin(plan, skill, chosen, pinned, by)
+        plan_for = self._of_version(skill_id, lambda _: version, partial(upkeep.pin, pinned=pinned, by=by))
+        return await self.commit(plan_for)
 
-        return await self.database.commit(planned)
+    async def remove_version(self, skill_id: str, version: int, by: str) -> Published:
+        plan_for = self._of_version(skill_id, lambda _: version, partial(upkeep.remove_version, by=by))
+        return await self.commit(plan_for)
 
     async def prune_versions(self, skill_id: str, keep: int) -> int:
         table = schema.versions
@@ -300,6 +291,17 @@ class SqlStore:
             return plan, ranking.put(plan, names)
 
         return await self.database.commit(planned)
+
+    def _of_version(
+        self, skill_id: str, which: Callable[[Skill], int], rule: Callable[[WritePlan, Skill, Version], Published]
+    ) -> PlanFor[Published]:
+        """A write that `rule` makes of a skill and that one of its versions."""
+
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, Published]:
+            plan, skill = await self._to_keep(connection, skill_id)
+            return plan, rule(plan, skill, await publishing.read_version(connection, skill_id, which(skill)))
+
+        return planned
 
     async def _to_keep(self, connection: AsyncConnection, skill_id: str) -> tuple[WritePlan, Skill]:
         """An empty plan and the skill it is for. Raises `NotFound`, also for one that was removed."""

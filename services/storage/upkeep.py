@@ -37,6 +37,11 @@ def version_to_restore(before: Skill) -> int:
     return before.deleted_version
 
 
+def version_to_name(before: Skill) -> int:
+    """The version that its removal tells of."""
+    return before.active.version if before.active else before.deleted_version or before.last_version
+
+
 def restore(plan: WritePlan, before: Skill, version: Version, by: str) -> Published:
     return put_in_service(plan, "skill.restored", before, version, by)
 
@@ -59,6 +64,25 @@ def pin(plan: WritePlan, before: Skill, version: Version, pinned: bool, by: str)
     after = msgspec.structs.replace(before, pinned=tuple(sorted(numbers)), seq=plan.next_seq)
     kind = "skill.pinned" if pinned else "skill.unpinned"
     append(plan, kind, before, after, version, by, pinned=after.pinned)
+    return Published(before.id, number, version.digest, after.seq)
+
+
+def remove_version(plan: WritePlan, before: Skill, version: Version, by: str) -> Published:
+    number = version.version
+    reason = None
+    if before.active is not None and before.active.version == number:
+        reason = "it is the active one: activate another first"
+    elif number in before.pinned:
+        reason = "it is pinned"
+    elif number == before.deleted_version:
+        reason = "a restore would bring it back: remove the skill"
+    elif before.active is None and before.deleted_version is None and number == before.last_version:
+        reason = "it is what waits to be activated: remove the skill"
+    if reason is not None:
+        raise Conflict(f"version {number} of {before.id} stays: {reason}", version=number)
+    plan.prune(before.id, number)
+    after = msgspec.structs.replace(before, seq=plan.next_seq)
+    append(plan, "skill.pruned", before, after, version, by, versions=[number])
     return Published(before.id, number, version.digest, after.seq)
 
 

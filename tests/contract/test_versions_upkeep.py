@@ -168,6 +168,45 @@ async def test_pins_are_kept_in_order_and_survive_every_other_change(store: Meta
         await store.pin("main/alpha", 9, True, "ann")
 
 
+async def test_one_version_is_removed_for_good_unless_something_needs_it(store: MetadataStore, reopen: Reopen) -> None:
+    await publish_versions(store, 4)
+    await store.activate("main/alpha", 2, "ann")
+    await store.pin("main/alpha", 3, True, "ann")
+    head = await store.head()
+    for needed, reason in ((2, "active"), (3, "pinned")):
+        with pytest.raises(Conflict, match=reason):
+            await store.remove_version("main/alpha", needed, "ann")
+    for skill_id, number in (("main/alpha", 9), ("main/none", 1)):
+        with pytest.raises(NotFound):
+            await store.remove_version(skill_id, number, "ann")
+    assert await store.head() == head
+
+    removed = await store.remove_version("main/alpha", 4, "ann")
+
+    (row,) = await store.tail(head.seq, 10)
+    told = msgspec.json.decode(row.data)
+    assert (row.kind, row.seq, told["versions"], told["by"]) == ("skill.pruned", removed.seq, [4], "ann")
+    assert (removed.version, removed.digest) == (4, f"sha256:{sha256('text 4')}")
+    other = await reopen()
+    assert [version.version for version in await other.versions("main/alpha")] == [3, 2, 1]
+    assert sha256("text 4") not in {name async for name in other.blobs_in_use()}
+    assert (await store.publish([draft(text="text 4")]))[0].version == 5
+    assert row.skill is not None
+    assert row.skill.active == await store.version("main/alpha", 2)
+
+
+async def test_the_version_that_a_restore_or_a_draft_needs_is_not_removed(store: MetadataStore) -> None:
+    await publish_versions(store, 2)
+    await store.deactivate("main/alpha", "ann")
+    await store.publish([draft("waiting", activate=False)])
+    for skill_id, number, reason in (("main/alpha", 2, "restore"), ("main/waiting", 1, "waits")):
+        with pytest.raises(Conflict, match=reason):
+            await store.remove_version(skill_id, number, "ann")
+    await store.remove_version("main/alpha", 1, "ann")
+    assert await numbers(store) == [2]
+    assert (await store.restore("main/alpha", "ann")).version == 2
+
+
 async def test_pruning_keeps_the_newest_the_active_and_the_pinned_and_says_what_went(store: MetadataStore) -> None:
     await publish_versions(store, 8)
     await store.pin("main/alpha", 3, True, "ann")

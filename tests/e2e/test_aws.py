@@ -3,6 +3,8 @@
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,13 +14,15 @@ import pytest
 
 from tests.support import listeners
 from tests.support.aws import AwsServer, place_of
-from tests.support.faulty_aws import faulty
+from tests.support.faulty_aws import Fault, faulty
 from tests.support.packages import skill_md, zip_of
 from tests.support.replicas import settings_on
-from tests.support.service import get, running, wait_for_skills, write_skill
+from tests.support.service import environment, get, running, wait_for_skills, write_skill
 from tests.support.stores import open_blobs, open_store
 
 pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
 
 
 async def test_replicas_tell_each_others_clients_read_each_others_files_and_count_over_restarts(
@@ -81,12 +85,37 @@ async def test_health_says_that_s3_does_not_answer_and_that_it_does_again(
                 return bool(health["checks"]["blobs"]["status"] == status)
 
             assert await blobs_are("ok")
-            for fault, status in (("error", "degraded"), ("", "ok")):
+            steps: tuple[tuple[Fault, str], ...] = (("error", "degraded"), ("", "ok"))
+            for fault, status in steps:
                 s3.always(fault)
                 async with asyncio.timeout(30):  # the last look may be `pulse.FRESH_S` old
                     while not await blobs_are(status):  # noqa: ASYNC110  # nothing announces it
                         await asyncio.sleep(0.2)
                 assert (await client.get(f"{service.url}/readyz")).status_code == 200
+
+
+def test_the_script_for_an_emulator_makes_what_a_replica_needs_and_can_be_repeated(
+    tmp_path: Path, aws: AwsServer
+) -> None:
+    place = place_of(f"aws+{aws.url}/scripted")
+    known = {
+        "S3_SKILLS_BUCKET": place.bucket,
+        "DYNAMODB_SKILLS_TABLE": place.skills_table,
+        "DYNAMODB_INVOCATION_LOGS_TABLE": place.invocations_table,
+        "PYTHON": sys.executable,
+    }
+    said = []
+    for _ in range(2):
+        script = [str(ROOT / "scripts" / "init-local-storage.sh"), aws.url]
+        done = subprocess.run(
+            script, capture_output=True, text=True, timeout=60, check=False, env=environment() | known
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.splitlines())
+    assert len(said[0]) == 7, "five tables and a bucket, and that it is ready"
+    assert said[1] == ["the storage is ready"]
+    with running(tmp_path, tmp_path / "data", **settings_on(f"aws+{aws.url}/scripted"), watch="off") as service:
+        assert get(service, "/skills")["items"] == []
 
 
 async def test_a_replica_without_tables_says_what_to_do(tmp_path: Path, aws_url: str) -> None:

@@ -104,6 +104,21 @@ def bearer(service: Service, data_dir: Path, *scopes: Scope) -> str:
     return peers.sealed(peers.claim(str(get(service, "/status")["replica"]), "", somebody))
 
 
+def test_one_version_is_deleted_by_an_admin_and_the_active_one_stays(
+    client: httpx2.Client, service: Service, skills: Path
+) -> None:
+    publish(client, "thinned", "one", "two", "three")
+    path = "/skills/main/thinned/versions"
+    headers = {"authorization": bearer(service, skills.parent / "data", "read", "publish")}
+    assert client.delete(f"{path}/2", headers=headers).status_code == 403
+    assert client.delete(f"{path}/3").status_code == 409
+    assert data(client.delete(f"{path}/2"))["version"] == 2
+    assert [version["version"] for version in data(client.get(path))["items"]] == [3, 1]
+    assert client.delete(f"{path}/2").status_code == 404
+    assert data(client.post("/skills/main/thinned/rollback", json={"version": 1}))["version"] == 1
+    assert client.post("/skills/main/thinned/rollback", json={"version": 2}).status_code == 404
+
+
 def test_two_versions_are_compared_file_by_file(client: httpx2.Client) -> None:
     upload(client, package("compared", "Do it.", **{"scripts/a.py": "print(1)\n", "gone.txt": "x\n"}))
     upload(client, package("compared", "Do that.", **{"scripts/a.py": "print(1)\n", "new.bin": "a\0b"}))

@@ -14,6 +14,8 @@ from services.storage.dynamodb_items import to_row
 from services.storage.plan import GENESIS, NAMESPACE, LogEnd, Stream, change_id
 from services.storage.sql import SqlStore
 
+# A page of the emulator's own size takes it longer than a call may take.
+_PAGE = 50
 # What of a row its hash covers, in this order, before its body.
 _CHAINED = ("ns", "seq", "prev", "topic", "kind", "dep", "owner", "visibility", "at")
 
@@ -153,7 +155,7 @@ async def _in_dynamodb(store: DynamoStore) -> Kept:
     reads = store.reads
 
     async def scanned(table: str) -> list[dict[str, Any]]:
-        pages = reads.dynamodb.pages("scan", TableName=table, ConsistentRead=True)
+        pages = reads.dynamodb.pages("scan", TableName=table, ConsistentRead=True, Limit=_PAGE)
         return [to_row(item) async for page in pages for item in page["Items"]]
 
     rows = [row for row in await scanned(reads.tables.changes) if row["ns"] == NAMESPACE and row["seq"]]
