@@ -18,7 +18,7 @@ class FirstCall:
     def __init__(self, allowed_owners: Sequence[str]) -> None:
         self._allowed_owners = frozenset(allowed_owners)
         self._parts: tuple[Replica, SkillServer] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Future[None] | None = None
 
     def begin(self, replica: Replica, server: SkillServer) -> None:
         self._parts = replica, server
@@ -26,8 +26,8 @@ class FirstCall:
             self._start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            await self._task
+        if self._preparing is not None:
+            await self._preparing
 
     def apply(self, changes: Sequence[Change]) -> None:
         if any(change.skill is not None and self._has_tool(change.skill) for change in changes):
@@ -45,8 +45,8 @@ class FirstCall:
         return self._is_allowed(skill) and any(spec.kind == "tool" for spec in declared)
 
     def _start(self) -> None:
-        if self._task is None and self._parts is not None:
-            self._task = asyncio.create_task(asyncio.to_thread(_prepare, *self._parts), name="first call")
+        if self._preparing is None and self._parts is not None:
+            self._preparing = asyncio.get_running_loop().run_in_executor(None, _prepare, *self._parts)
 
 
 def _prepare(replica: Replica, server: SkillServer) -> None:
