@@ -104,8 +104,8 @@ def test_a_call_is_answered_as_the_route_does_at_every_level_and_right_after_a_w
 ) -> None:
     for number in range(5):
         upload(client, package("demo", body=f"Call {number}."))
-        for level in ({}, {"_meta": {}}, {"_meta": {"consistency": "linearizable"}}):
-            answer = called(socket, method, owner="main", name="demo", **level)
+        for more in ({"_meta": {"consistency": level}} if level else {} for level in ("", "bounded", "linearizable")):
+            answer = called(socket, method, owner="main", name="demo", **more)
             assert answer["result"] == client.get(path, headers=TO_THE_ROUTE).json()["data"]
 
 

@@ -82,6 +82,8 @@ class Client:
                     self.resets.append(str(message.params))
                 elif message.method == "bye":
                     self.ended_politely += 1
+                elif message.method == "ping":
+                    await socket.send(msgspec.json.encode({"jsonrpc": "2.0", "id": message.id, "result": {}}))
 
     async def _sse(self, port: int) -> AsyncGenerator[None]:
         """Yields once the stream says hello."""
