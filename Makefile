@@ -25,15 +25,16 @@ dev: dev-set node-set ## Serve with restart on change, and the dashboard's dev s
 	@exec ./scripts/dev.sh
 
 .PHONY: test
-test: dev-set ## Run the tests; ARGS="-k cache" picks some
+test: dev-set ## Run the tests, in two processes; ARGS="-k cache" picks some, ARGS="-n 0" takes one process
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -m "not bench" $(ARGS)
+	@$(BIN)/python -m pytest -m "not bench" -n 2 --dist loadfile $(ARGS)
 
 .PHONY: check
-check: ## Run what CI runs: static checks, tests, frontend
+check: ## Run what CI runs: static checks, frontend, conformance, tests
 	@$(MAKE) static
-	@$(MAKE) test
 	@$(MAKE) frontend
+	@$(MAKE) conformance
+	@$(MAKE) test
 
 .PHONY: static
 static: lint types imports dependencies dead-code manifests ## Run the checks that start nothing
