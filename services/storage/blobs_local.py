@@ -18,7 +18,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from services.failures import Full, NotFound, Unavailable
@@ -163,16 +163,19 @@ class LocalBlobs:
     def _old(self, older_than_s: float) -> set[str]:
         """Names of the blobs that nobody has touched for so long."""
         at = _wall_s() - older_than_s
+        names: set[str] = set()
         try:
-            return {
-                entry.name
-                for folder in self._root.iterdir()
-                if folder.is_dir()
-                for entry in os.scandir(folder)
-                if not entry.name.endswith(".tmp") and entry.stat().st_mtime < at
-            }
+            for folder in self._root.iterdir():
+                if not folder.is_dir():
+                    continue
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        with suppress(FileNotFoundError):  # another replica's sweep was faster
+                            if not entry.name.endswith(".tmp") and entry.stat().st_mtime < at:
+                                names.add(entry.name)
         except OSError as error:
             raise Unavailable(f"the blobs cannot be listed: {error}") from error
+        return names
 
     def _remove(self, names: Collection[str], older_than_s: float) -> Swept:
         removed = size = 0
