@@ -23,14 +23,14 @@ from services.skills.package import find_roots, is_litter
 from services.skills.polling import poll
 from services.skills.scan import FolderScan
 
-EDIT_QUIET_S = 0.03
+EDIT_QUIET_S = 0.02
 EDIT_WAIT_MAX_S = 0.2
 NEW_QUIET_S = 0.3
 GONE_QUIET_S = 2.0
 # watchfiles looks this often and hands out events once a look found no further ones: they are between
 # one and two looks old then. Its own quiet time would be a multiple of its step, 30 to 60 ms for 30.
-_LOOK_MS = 10
-_HAND_OUT_MAX_MS = 40
+_LOOK_MS = 5
+_HAND_OUT_MAX_MS = 20
 _POLL_S = 0.5
 _LEASE_S = 10.0
 _RENEW_S = 3.0

@@ -69,6 +69,8 @@ async def test_edits(tmp_path: Path) -> None:
             running(skills, tmp_path / "data", **settings) as other,
         ):
             _imported_s(service)
+            _caught_up(service)
+            _caught_up(other)
             await _measure(name, service, other, skills)
 
 
@@ -148,6 +150,14 @@ def _ready_line(service: Service) -> str:
     return next(
         line[line.index("skillwire is ready") :].strip() for line in service.log if "skillwire is ready" in line
     )
+
+
+def _caught_up(service: Service) -> None:
+    """Returns once the search index holds the collection: after an import two processes embed it for seconds."""
+    started = time.perf_counter()
+    while httpx2.get(f"{service.url}/health").json()["checks"]["search"]["status"] != "ok":
+        assert time.perf_counter() - started < 120
+        time.sleep(0.1)
 
 
 def _imported_s(service: Service) -> float:
