@@ -129,9 +129,10 @@ def test_five_thousand_clients() -> None:
     assert cost["kib"] <= 20
 
 
-@pytest.mark.parametrize(("connections", "in_flight"), [(1, 16), (16, 1)])
-def test_round_trips_beside_fastapi(connections: int, in_flight: int, tmp_path: Path) -> None:
-    """Budget N4: a plain command, a coroutine function, and a read of the running service."""
+@pytest.mark.parametrize(("connections", "in_flight", "times"), [(1, 16, 1.5), (16, 1, 1.0)])
+def test_round_trips_beside_fastapi(connections: int, in_flight: int, times: float, tmp_path: Path) -> None:
+    """Budget N4, which is of one connection: a plain command, a coroutine function, and a read of the running
+    service. With a call a connection the kernel's receive and send for each are most of what both sides pay."""
     write_skill(tmp_path / "skills", "hello-world", body="Step by step. " * 20)
     with ExitStack() as stack:
         service = stack.enter_context(running(tmp_path / "skills", tmp_path / "data"))
