@@ -5,13 +5,10 @@ import sys
 import uvicorn
 from fastmcp import FastMCP
 from fastmcp.server.providers.skills import SkillsDirectoryProvider
-from fastmcp.skills.extension import SkillsExtension
 
 if __name__ == "__main__":
     descriptor, folder = sys.argv[1:]
-    provider = SkillsDirectoryProvider(roots=folder, experimental_skills=True)
     server = FastMCP("skills")
-    server.add_provider(provider)
-    server.add_extension(SkillsExtension(providers=[provider]))
+    server.add_provider(SkillsDirectoryProvider(roots=folder))
     app = server.http_app(path="/mcp", json_response=True, stateless_http=True)
     uvicorn.run(app, fd=int(descriptor), log_level="error", access_log=False)

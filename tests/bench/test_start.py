@@ -7,7 +7,7 @@ more than the clock does. The first start compiles the bytecode that the others 
 after an installation, whatever PYTHONDONTWRITEBYTECODE says where this is run.
 
 Beside it, in turn with it, FastMCP starts on the same folder: it stores nothing, and reads all of it at
-every start, up to its first answer to `skills/list`. The budget's 1.5 s were set where it took 2.7 s, so
+every start, up to its first answer to `resources/list`. The budget's 1.5 s were set where it took 2.7 s, so
 what holds on any machine is their ratio.
 """
 
@@ -82,7 +82,7 @@ def test_start(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> N
     for at, (clock_s, cpu_s) in enumerate(starts, start=1):
         print(f"{f'start {at} to ready, all stored':<34}{clock_s:>9.2f}{cpu_s:>13.2f}{ready_budget_s:>10.1f}")
     for clock_s, cpu_s in peers:
-        print(f"{'FastMCP, start to skills/list':<34}{clock_s:>9.2f}{cpu_s:>13.2f}")
+        print(f"{'FastMCP, start to resources/list':<34}{clock_s:>9.2f}{cpu_s:>13.2f}")
     share = min(cpu_s for _, cpu_s in starts) / min(cpu_s for _, cpu_s in peers)
     print(f"{'share of processor':<34}{'':>9}{share:>13.2f}{PEER_SHARE_MAX:>10.2f}")
     for when, what in memory.items():
@@ -100,7 +100,7 @@ def _peer_start(skills: Path) -> tuple[float, float]:
 
             async def listed() -> int:
                 async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as client:
-                    return len((await mcp_wire.request(client, "skills/list"))["result"]["skills"])
+                    return len((await mcp_wire.request(client, "resources/list"))["result"]["resources"])
 
             try:
                 assert asyncio.run(listed()) > 0
