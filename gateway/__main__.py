@@ -23,8 +23,8 @@ class _Command(NamedTuple):
 
 
 _COMMANDS = {
-    "serve": _Command("gateway.commands.service", "Serve MCP, REST, WebSocket RPC, SSE and the dashboard."),
-    "stdio": _Command("gateway.commands.service", "Speak MCP on stdin and stdout."),
+    "serve": _Command("gateway.commands.serve", "Serve MCP, REST, WebSocket RPC, SSE and the dashboard."),
+    "stdio": _Command("gateway.commands.stdio", "Speak MCP on stdin and stdout."),
     "publish": _Command("gateway.commands.publish", "Publish a package (folder, zip, URL, git) to a running service."),
     "import": _Command("gateway.commands.bulk", "Publish every package of a folder, with a report.", "import_"),
     "migrate": _Command("gateway.commands.migrate", "Bring the database to this version's schema."),

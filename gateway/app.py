@@ -2,7 +2,6 @@
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -33,13 +32,12 @@ _BODY_SLACK_BYTES = 1024 * 1024
 
 def create_app(
     replica: Replica,
-    mcp: StreamableHTTPSessionManager,
     forwarding: SessionForwarding,
     streams: ListenStreams,
     authenticator: Authenticator,
     draining: Draining,
 ) -> Edge:
-    """Everything that is served on the port; the replica and the MCP manager stay the caller's to close."""
+    """Everything that is served on the port; the replica and `forwarding` stay the caller's to close."""
     discovery = Discovery(replica)
     app = FastAPI(title="Skillwire", version=replica.version, docs_url=None, redoc_url=None)
     app.include_router(probes_router(replica, draining))
@@ -55,7 +53,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _on_bad_values)
     app.add_exception_handler(HTTPException, _on_http_exception)
     settings = replica.settings
-    mcp_edge = McpEdge(app, forwarding, replica, streams, mcp.app.server_info_stamp)
+    mcp_edge = McpEdge(app, forwarding, replica, streams)
     return Edge(
         mcp_edge,
         (HotLane(replica, OPERATIONS), mcp_edge, DiscoveryLane(discovery)),

@@ -4,9 +4,9 @@ It is a tenth of a second of the first caller's time and 8 MB, which a replica w
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
 
-from gateway.mcp.server import SkillServer
 from gateway.replica import Replica
 from services.models import Change, Skill
 from services.ports import CatalogSnapshot
@@ -17,11 +17,12 @@ class FirstCall:
 
     def __init__(self, allowed_owners: Sequence[str]) -> None:
         self._allowed_owners = frozenset(allowed_owners)
-        self._parts: tuple[Replica, SkillServer] | None = None
-        self._preparing: asyncio.Future[None] | None = None
+        self._parts: tuple[Replica, Callable[[], Awaitable[None]]] | None = None
+        self._preparing: asyncio.Task[None] | None = None
 
-    def begin(self, replica: Replica, server: SkillServer) -> None:
-        self._parts = replica, server
+    def begin(self, replica: Replica, sdk_opened: Callable[[], Awaitable[None]]) -> None:
+        """It comes after the SDK: two threads that import parts of one package may see half of it."""
+        self._parts = replica, sdk_opened
         if replica.tools.listed(self._is_allowed):
             self._start()
 
@@ -46,9 +47,14 @@ class FirstCall:
 
     def _start(self) -> None:
         if self._preparing is None and self._parts is not None:
-            self._preparing = asyncio.get_running_loop().run_in_executor(None, _prepare, *self._parts)
+            self._preparing = asyncio.create_task(_prepare(*self._parts), name="prepare the first call")
 
 
-def _prepare(replica: Replica, server: SkillServer) -> None:
+async def _prepare(replica: Replica, sdk_opened: Callable[[], Awaitable[None]]) -> None:
+    await sdk_opened()
+    await asyncio.get_running_loop().run_in_executor(None, _import, replica)
+
+
+def _import(replica: Replica) -> None:
     replica.calls.prepare()
-    server.sealed_states.prepare()
+    import_module("mcp.server.request_state")  # the seal of what a tool remembers

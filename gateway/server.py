@@ -15,16 +15,16 @@ from contextlib import AsyncExitStack, contextmanager
 
 import structlog
 import uvicorn
-from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 
 from gateway.app import create_app
 from gateway.auth import Authenticator
 from gateway.first_call import FirstCall
 from gateway.lean import unbuilt
-from gateway.mcp.dialogue import questions_of
 from gateway.mcp.forwarding import SessionForwarding
 from gateway.mcp.push import McpPush
-from gateway.mcp.server import STATE_SECRET, SkillServer, session_manager
+from gateway.mcp.questions import questions_of
+from gateway.mcp.sdk_app import SdkApp
+from gateway.mcp.wire import STATE_SECRET
 from gateway.peers import SECRET as PEERS_SECRET
 from gateway.peers import Peers
 from gateway.replica import Replica
@@ -135,19 +135,18 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         )
         stack.push_async_callback(first_call.close)
         peers = authenticator.peers = Peers(replica.id, await replica.store.secret(PEERS_SECRET))
-        push.start()
+        push.start(replica.runs)
         stack.push_async_callback(push.close)
         stack.push_async_callback(Telemetry(replica).close)
-        mcp = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
-        manager = session_manager(mcp, body_bytes_max=settings.upload_bytes_max)
-        await stack.enter_async_context(manager.run())
-        forwarding = SessionForwarding(StreamableHTTPASGIApp(manager), replica.presence, peers)
+        sdk = SdkApp(replica, push, await replica.store.secret(STATE_SECRET))
+        stack.push_async_callback(sdk.close)
+        forwarding = SessionForwarding(sdk, replica.presence, peers)
         stack.push_async_callback(forwarding.close)
         is_raw = await probe()
         if not is_raw:
             replica.notices.append("push goes through ASGI: this uvicorn does not hand connections over")
         with unbuilt():
-            app = create_app(replica, manager, forwarding, push.streams, authenticator, draining)
+            app = create_app(replica, forwarding, push.streams, authenticator, draining)
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -173,8 +172,9 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             ready_in_s=round(monotonic_s() - started_s, 2),
         )
         gc.freeze()  # the catalog stays: to look through it for garbage stops everything for 15 ms
+        sdk.begin()
         replica.begin()
-        first_call.begin(replica, mcp)
+        first_call.begin(replica, sdk.opened)
         await server.serve(sockets=[listener])
         await server.finish()
     log.info("ended")

@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack
 import structlog
 from mcp.server.stdio import stdio_server
 
-from gateway.mcp.dialogue import questions_of
 from gateway.mcp.push import McpPush
-from gateway.mcp.server import STATE_SECRET, SkillServer
+from gateway.mcp.questions import questions_of
+from gateway.mcp.sdk.server import SkillServer
+from gateway.mcp.wire import STATE_SECRET
 from gateway.wiring import open_replica
 from services.settings import Settings
 
@@ -23,7 +24,7 @@ async def serve_stdio(settings: Settings) -> None:
     push = McpPush()
     async with AsyncExitStack() as stack:
         replica = await stack.enter_async_context(open_replica(settings, push, asks=questions_of))
-        push.start()
+        push.start(replica.runs)
         stack.push_async_callback(push.close)
         server = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
         reader, writer = await stack.enter_async_context(stdio_server())

@@ -53,7 +53,10 @@ TASK_OWNERS = (
     "gateway/closing.py",
     "gateway/server.py",
     "gateway/wiring.py",
+    "gateway/first_call.py",
     "gateway/mcp/push.py",
+    "gateway/mcp/sdk/dialogue.py",
+    "gateway/mcp/sdk_app.py",
     "gateway/telemetry.py",
 )
 _TASK_MAKERS = {"create_task", "ensure_future", "gather"}

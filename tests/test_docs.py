@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 
 from gateway.__main__ import main
 from gateway.failures import rpc_error, status_of
-from gateway.mcp.tools import META_TOOLS
+from gateway.mcp.meta_tools import META_TOOLS
 from gateway.operations import OPERATIONS
 from gateway.replica import Replica
 from gateway.routes.admin import admin_router
@@ -286,7 +286,7 @@ def test_every_tool_of_the_mcp_server_is_documented_with_its_arguments() -> None
 def test_every_mcp_method_is_documented() -> None:
     rows = table("protocol.md", "method", "answer")
     documented = {method for row in rows for method in re.findall(r"[a-z]+(?:/[A-Za-z]+)+", row["method"])}
-    text = (ROOT / "gateway" / "mcp" / "server.py").read_text()
+    text = (ROOT / "gateway" / "mcp" / "sdk" / "server.py").read_text()
     served = set(re.findall(r'add_request_handler\("([A-Za-z/]+)"', text))
     served |= {SDK_HANDLERS[name] for name in re.findall(r'\bon_([a-z_]+)(?:"|=)', text)}
     assert documented == served

@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from gateway.backends import migrate_database
-from gateway.commands.service import read_settings
+from gateway.commands.running import read_settings
 from services.failures import ServiceError
 from services.storage.schema import SCHEMA_VERSION
 

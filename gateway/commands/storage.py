@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from gateway.backends import open_storage, prepare_storage
-from gateway.commands.service import read_settings
+from gateway.commands.running import read_settings
 from services.failures import ServiceError
 from services.settings import Settings
 from services.storage.migration import Moved, Side, migrate

@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from gateway.backends import sweep_blobs
-from gateway.commands.service import read_settings
+from gateway.commands.running import read_settings
 from services.failures import ServiceError
 
 

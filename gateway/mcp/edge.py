@@ -16,11 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.failures import rpc_error, status_of
 from gateway.lane import Asked
 from gateway.mcp.answers import Answers, Key
-from gateway.mcp.listening import admitted
+from gateway.mcp.meta_tools import QUICK_TOOLS, call_meta
 from gateway.mcp.plain import CALL, LISTEN, Ask, parse, routing_of, trimmed
 from gateway.mcp.skill_list import SkillList
 from gateway.mcp.streams import Filter, ListenStreams
-from gateway.mcp.tools import QUICK_TOOLS, call_meta
+from gateway.mcp.tasks import admitted
+from gateway.mcp.wire import server_info
 from gateway.operations.table import Context
 from gateway.principal import Principal
 from gateway.replica import Replica
@@ -49,14 +50,12 @@ _encode = msgspec.json.Encoder().encode
 class McpEdge:
     """Serves `PATH` with `sdk` and leaves everything else to `app`. It is a lane, too."""
 
-    def __init__(
-        self, app: ASGIApp, sdk: ASGIApp, replica: Replica, streams: ListenStreams, server_info: dict[str, Any]
-    ) -> None:
+    def __init__(self, app: ASGIApp, sdk: ASGIApp, replica: Replica, streams: ListenStreams) -> None:
         self._streams = streams
         self._app = app
         self._sdk = sdk
         self._replica = replica
-        self._server_meta = {f"{_P}serverInfo": server_info}
+        self._server_meta = {f"{_P}serverInfo": server_info(replica.version)}
         self._listing = SkillList(replica.view, self._server_meta)
         self.answers = Answers(replica.feed, replica.view)
 

@@ -9,9 +9,8 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.mcp.context import MODERN
 from gateway.mcp.streams import Filter
-from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
+from gateway.mcp.wire import MODERN, TASKS_EXTENSION
 
 # A request of the plain form is far below; what is larger is read by the SDK alone.
 BODY_BYTES_MAX = 64 * 1024

@@ -1,16 +1,12 @@
 """Telling MCP clients of changes: listen streams of 2026-07-28 and sessions of before, both from the log."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-import mcp_types as types
 import msgspec
 import structlog
 
 from gateway.mcp import uris
-from gateway.mcp.context import RequestContext
-from gateway.mcp.legacy import LegacySessions
-from gateway.mcp.listening import listen
 from gateway.mcp.notices import EVERYONE, Notices, Reach
 from gateway.mcp.streams import KEEPALIVE_S, ListenStreams
 from gateway.mcp.tasks import task_heads
@@ -29,7 +25,7 @@ log = structlog.get_logger(__name__)
 class McpPush:
     """A `ChangeSink`: rows become notices, sent by one owned task.
 
-    `streams` are all that listen; `listen` serves those that the edge leaves to the SDK, stdio for one.
+    `streams` are all that listen; sessions of before are the SDK's, which says how they are told.
     """
 
     def __init__(self) -> None:
@@ -38,19 +34,20 @@ class McpPush:
         self._due_tasks: set[str] = set()
         self._prompts_of: dict[str, object] = {}
         self._runs: Runs | None = None
+        self._tell_sessions: Callable[[Notices], Awaitable[None]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.streams = ListenStreams()
-        self.legacy = LegacySessions()
 
-    def start(self) -> None:
+    def start(self, runs: Runs) -> None:
+        """`runs` has the state of a task when the log says that it has changed."""
+        self._runs = runs
         self._tasks = [
             asyncio.create_task(self._run(), name="mcp-push"),
             asyncio.create_task(self._keep_alive(), name="mcp-keep-alive"),
         ]
 
-    def read_tasks_of(self, runs: Runs) -> None:
-        """Where the state of a task is read when the log says that it has changed."""
-        self._runs = runs
+    def tell_sessions_with(self, tell: Callable[[Notices], Awaitable[None]]) -> None:
+        self._tell_sessions = tell
 
     async def close(self) -> None:
         """Ends listen streams with their final frame."""
@@ -59,12 +56,6 @@ class McpPush:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-
-    async def listen(
-        self, context: RequestContext, params: types.SubscriptionsListenRequestParams
-    ) -> types.SubscriptionsListenResult:
-        assert self._runs is not None, "the server has said whose tasks these are"
-        return await listen(self.streams, self._runs, context, params)
 
     def apply(self, changes: Sequence[Change]) -> None:
         due = self._due
@@ -123,7 +114,8 @@ class McpPush:
         if not due:
             return
         self.streams.tell(due)
-        await self.legacy.send(due)
+        if self._tell_sessions is not None:
+            await self._tell_sessions(due)
 
     async def _send_tasks(self) -> None:
         due, self._due_tasks = self._due_tasks, set()

@@ -2,16 +2,12 @@
 
 from typing import Any
 
-import mcp_types as types
 import msgspec
 from msgspec import Raw
-from pydantic import ValidationError
 
-from gateway.mcp.context import COMPLETE
-from gateway.mcp.skills import DIGEST_META, VERSION_META
+from gateway.mcp.questions import is_call_result
+from gateway.mcp.wire import COMPLETE, DIGEST_META, SKILL_META, VERSION_META
 from services.failures import ServiceError, ToolFailed
-
-SKILL_META = "dev.skillwire/skill"
 
 
 def answered(result: Any, skill: str, version: int, digest: str, *, is_interactive: bool) -> dict[str, Any]:
@@ -38,10 +34,8 @@ def own_content(result: Any) -> dict[str, Any]:
     """An interactive tool may answer with content of its own making, a picture for instance."""
     if not isinstance(result, dict) or "content" not in result:
         return content(result)
-    try:
-        types.CallToolResult.model_validate(result)
-    except ValidationError as error:
-        raise ToolFailed("the tool's content is not as MCP defines it", code="bad_output") from error
+    if not is_call_result(result):
+        raise ToolFailed("the tool's content is not as MCP defines it", code="bad_output")
     return {**result, **COMPLETE}
 
 

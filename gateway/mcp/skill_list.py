@@ -8,11 +8,14 @@ from typing import Any
 
 import msgspec
 
-from gateway.mcp.context import cache_hints
-from gateway.mcp.skills import PAGE, is_cursor, is_listable, skill_entry
+from gateway.mcp import uris
+from gateway.mcp.wire import DIGEST_META, VERSION_META, cache_hints
 from notifier.events import Viewer
 from services.models import Skill, Version
 from services.skills.view import CatalogView
+
+# Clients that do not page see this many; the largest public collection has 2,451 skills.
+PAGE = 1000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -52,3 +55,29 @@ class SkillList:
         if known is None or known[0] is not active:  # the view has another object after every change
             known = self._entries[skill.id] = active, _encode(skill_entry(skill, active))
         return known[1]
+
+
+def is_listable(skill: Skill) -> bool:
+    """SEP-2640: the last segment of the path equals the frontmatter's name."""
+    return skill.active is not None and skill.active.frontmatter.get("name") == skill.name
+
+
+def skill_entry(skill: Skill, version: Version) -> dict[str, Any]:
+    return {
+        "uri": uris.pinned(skill, version),
+        "frontmatter": version.frontmatter,
+        "resources": [
+            {
+                "uri": uris.pinned(skill, version, entry.path),
+                "digest": f"sha256:{entry.sha256}",
+                "size": entry.size,
+            }
+            for entry in version.manifest
+        ],
+        "_meta": {VERSION_META: version.version, DIGEST_META: version.digest},
+    }
+
+
+def is_cursor(cursor: str) -> bool:
+    """Whether it has the form of those given out here: a skill's id."""
+    return cursor.count("/") == 1

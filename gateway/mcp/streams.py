@@ -204,13 +204,13 @@ class ListenStreams:
         """Tells proxies that all are alive, and ends those whose clients have not read for long."""
         now_s = self._clock()
         for stream in list(self._streams):
-            if stream.slow_since_s and now_s - stream.slow_since_s > SLOW_S:
-                metrics.mcp_listen_ended.labels("slow").inc()
-                self._forget(stream)  # the connection goes when the kernel gives the client up
-            elif stream.due:
+            if stream.due:
                 self._write(stream)
             elif stream.is_open:
                 self._step(stream, _part(_KEEPALIVE))
+            if stream.slow_since_s and now_s - stream.slow_since_s > SLOW_S:
+                metrics.mcp_listen_ended.labels("slow").inc()
+                self._forget(stream)  # the connection goes when the kernel gives the client up
 
     def close(self) -> None:
         """Ends all with their final frame."""

@@ -65,7 +65,7 @@ def test_start(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> N
         _scanned(service)
         taken = time.perf_counter() - begun, processor_s(service.process.pid) - begun_cpu_s
         print(f"{'first import, after ready':<34}{taken[0]:>9.2f}{taken[1]:>13.2f}{import_budget_s:>10.1f}")
-    starts = []
+    starts, first_lists = [], []
     _peer_start(skills)  # compiles
     peers = []
     for _ in range(STARTS):
@@ -73,6 +73,8 @@ def test_start(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> N
         begun = time.perf_counter()
         with running(skills, data) as service:
             starts.append((time.perf_counter() - begun, processor_s(service.process.pid)))
+            asyncio.run(_resources(service.url))
+            first_lists.append((time.perf_counter() - begun, processor_s(service.process.pid)))
             _scanned(service)
             memory = {
                 "once the folder is scanned": resident(service),
@@ -81,8 +83,9 @@ def test_start(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> N
             }
     for at, (clock_s, cpu_s) in enumerate(starts, start=1):
         print(f"{f'start {at} to ready, all stored':<34}{clock_s:>9.2f}{cpu_s:>13.2f}{ready_budget_s:>10.1f}")
-    for clock_s, cpu_s in peers:
-        print(f"{'FastMCP, start to resources/list':<34}{clock_s:>9.2f}{cpu_s:>13.2f}")
+    for who, times in (("Skillwire", first_lists), ("FastMCP", peers)):
+        for clock_s, cpu_s in times:
+            print(f"{f'{who}, start to resources/list':<34}{clock_s:>9.2f}{cpu_s:>13.2f}")
     share = min(cpu_s for _, cpu_s in starts) / min(cpu_s for _, cpu_s in peers)
     print(f"{'share of processor':<34}{'':>9}{share:>13.2f}{PEER_SHARE_MAX:>10.2f}")
     for when, what in memory.items():
@@ -97,16 +100,17 @@ def _peer_start(skills: Path) -> tuple[float, float]:
         begun = time.perf_counter()
         argv = [sys.executable, "-m", "tests.bench.skills_peer", str(descriptor), str(skills)]
         with subprocess.Popen(argv, pass_fds=[descriptor], stderr=subprocess.DEVNULL) as process:
-
-            async def listed() -> int:
-                async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as client:
-                    return len((await mcp_wire.request(client, "resources/list"))["result"]["resources"])
-
             try:
-                assert asyncio.run(listed()) > 0
+                assert asyncio.run(_resources(f"http://127.0.0.1:{port}")) > 0
                 return time.perf_counter() - begun, processor_s(process.pid)
             finally:
                 process.kill()
+
+
+async def _resources(url: str) -> int:
+    """How many are listed first; by us it is the SDK that answers."""
+    async with httpx2.AsyncClient(base_url=url, timeout=WAIT_S) as client:
+        return len((await mcp_wire.request(client, "resources/list"))["result"]["resources"])
 
 
 def resident(service: Service, after: Callable[[Service], None] | None = None) -> float:

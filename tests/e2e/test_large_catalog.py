@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 from mcp.client import Client
 
-from gateway.mcp.tools import META_TOOLS
+from gateway.mcp.meta_tools import META_TOOLS
 from services.search.search import LIMIT_MAX
 from services.settings import Settings
 from tests.integration.test_search_quality import DESCRIPTIONS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mcp.client import Client
 
-from gateway.mcp.tools import META_TOOLS
+from gateway.mcp.meta_tools import META_TOOLS
 from tests.support.listeners import eventually, mcp_modern
 from tests.support.packages import tool, tools_json
 from tests.support.service import get, running, wait_for_skills, write_skill

@@ -14,7 +14,7 @@ import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
-from gateway.mcp.tasks import EXTENSION
+from gateway.mcp.wire import TASKS_EXTENSION as EXTENSION
 from tests.support import mcp_wire
 from tests.support.listeners import WAIT_S, eventually, sse
 from tests.support.packages import tool, tools_json

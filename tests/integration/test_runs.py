@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from gateway.mcp.dialogue import questions_of
+from gateway.mcp.questions import questions_of
 from services.caller import Caller
 from services.execution.calls import CallAnswer, ToolCalls
 from services.execution.dialogue import Dialogue

@@ -15,7 +15,7 @@ def said_by(program: str) -> str:
 
 def test_the_service_imports_nothing_of_the_mcp_client() -> None:
     program = """
-import sys, gateway.commands.service
+import sys, gateway.commands.serve
 print([name for name in ("mcp.client", "mcp.server.mcpserver") if name in sys.modules])
 """
     assert said_by(program) == "[]"
@@ -23,16 +23,16 @@ print([name for name in ("mcp.client", "mcp.server.mcpserver") if name in sys.mo
 
 def test_the_service_imports_nothing_of_the_orm() -> None:
     program = """
-import sys, gateway.commands.service
+import sys, gateway.commands.serve
 print([name for name in sys.modules if name.startswith("sqlalchemy.orm")])
 """
     assert said_by(program) == "[]"
 
 
-def test_the_service_imports_nothing_that_only_a_search_a_call_or_an_asking_tool_needs() -> None:
+def test_the_service_imports_nothing_that_only_a_search_a_call_or_the_sdk_needs() -> None:
     program = """
-import sys, gateway.commands.service
-unused = ("numpy", "bm25s", "jsonschema", "cryptography.hazmat.primitives", "redis.cluster", "yaml")
+import sys, gateway.commands.serve
+unused = ("numpy", "bm25s", "jsonschema", "cryptography.hazmat.primitives", "redis.cluster", "yaml", "mcp_types")
 print([name for name in unused if name in sys.modules])
 """
     assert said_by(program) == "[]"
@@ -68,7 +68,7 @@ print(gc.isenabled(), gc.get_freeze_count() > 100_000)
 def test_a_model_of_a_library_is_built_when_it_is_used_and_ours_of_later_at_once() -> None:
     program = """
 from gateway.__main__ import main
-main.get_command(None, "serve")
+main.get_command(None, "stdio")
 import mcp_types, pydantic
 print(mcp_types.Tool.__pydantic_complete__)
 print(mcp_types.Tool(name="a", inputSchema={"type": "object"}).name, mcp_types.Tool.__pydantic_complete__)
@@ -167,7 +167,7 @@ print(AsyncSession.__name__, "sqlalchemy.orm" in sys.modules)
 
 def test_what_a_deferred_package_exports_is_there_when_it_is_asked_for() -> None:
     program = """
-import gateway.commands.service
+import gateway.commands.serve
 from mcp import ClientSession
 from mcp.server import Server
 from mcp.server.lowlevel import Server as same

@@ -2,7 +2,7 @@ import pytest
 from mcp.server.streamable_http import GET_STREAM_KEY, EventMessage
 from mcp_types import JSONRPCNotification
 
-from gateway.mcp.events import RecentEvents
+from gateway.mcp.sdk.events import RecentEvents
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 import mcp_types as types
 import pytest
 
-from gateway.mcp.listening import FRAMES_MAX, listen
 from gateway.mcp.notices import EVERYONE, Notices
+from gateway.mcp.sdk.listening import FRAMES_MAX, listen
 from gateway.mcp.streams import SLOW_S, ListenStreams
 from services.runs.runs import Runs
 

@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from gateway.mcp import skills
-from gateway.mcp.skill_list import SkillList
+from gateway.mcp.skill_list import PAGE, SkillList
 from notifier.events import Viewer
 from services.ports import CatalogSnapshot, Position
 from services.skills.view import CatalogView
@@ -31,7 +30,7 @@ def names(result: dict[str, Any]) -> list[str]:
 
 
 def test_pages_join_to_the_whole_list() -> None:
-    every = [f"skill-{number:04}" for number in range(2 * skills.PAGE + 1)]
+    every = [f"skill-{number:04}" for number in range(2 * PAGE + 1)]
     _, made = list_of(*every)
     first = page(made)
     second = page(made, first["nextCursor"])
@@ -41,7 +40,7 @@ def test_pages_join_to_the_whole_list() -> None:
 
 
 def test_a_full_last_page_names_no_further_one() -> None:
-    _, made = list_of(*(f"skill-{number:04}" for number in range(skills.PAGE)))
+    _, made = list_of(*(f"skill-{number:04}" for number in range(PAGE)))
     assert "nextCursor" not in page(made)
 
 

@@ -134,6 +134,19 @@ async def test_a_client_that_does_not_read_for_long_is_given_up() -> None:
         client.reads.set()
 
 
+async def test_a_client_that_reads_again_before_it_is_looked_at_keeps_its_stream() -> None:
+    now_s = 1.0
+    streams = ListenStreams(clock=lambda: now_s)
+    async with listening(streams, TOOLS) as client:
+        client.reads.clear()
+        streams.tell(Notices(tools={EVERYONE}))
+        client.reads.set()
+        now_s += SLOW_S + 1
+        streams.keep_alive()
+        assert len(streams) == 1
+        assert client.told[-1] == "tools/list_changed"
+
+
 async def test_one_caller_cannot_take_all_streams_and_a_stream_that_ends_makes_room() -> None:
     streams = ListenStreams(streams_max=3, of_one_max=2)
     one, other = principal("one"), principal("other")

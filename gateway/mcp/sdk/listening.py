@@ -5,8 +5,8 @@ Its streams are those of `streams.py`, whose frames are taken apart here: the SD
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import mcp_types as types
 import msgspec
@@ -14,10 +14,10 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from starlette.types import Message
 
-from gateway.mcp.context import RequestContext, answering, principal_of
+from gateway.mcp.sdk.context import RequestContext, answering, principal_of
+from gateway.mcp.sdk.tasks import check_listens
 from gateway.mcp.streams import Filter, ListenStreams
-from gateway.mcp.tasks import check_listens, own_tasks, task_heads
-from gateway.principal import Principal
+from gateway.mcp.tasks import admitted
 from services.runs.runs import Runs
 
 # A client that does not read has its frames kept in its stream, each once.
@@ -25,24 +25,6 @@ FRAMES_MAX = 64
 _KNOWN = {field.encode_name for field in msgspec.structs.fields(Filter)}
 _DATA = b"data: "
 _encode = msgspec.json.Encoder().encode
-
-
-class Admitted(NamedTuple):
-    """What a client may listen to of what it asked for, and frames of how its tasks are now."""
-
-    wanted: Filter
-    task_states: Callable[[], Awaitable[list[bytes]]]
-
-
-async def admitted(streams: ListenStreams, runs: Runs, wanted: Filter, principal: Principal) -> Admitted:
-    """Raises `Exhausted`."""
-    streams.admit(wanted, principal)
-    own = await own_tasks(runs, wanted.task_ids, principal)
-
-    async def task_states() -> list[bytes]:
-        return [*(await task_heads(runs, own)).values()]
-
-    return Admitted(msgspec.structs.replace(wanted, task_ids=own), task_states)
 
 
 async def listen(

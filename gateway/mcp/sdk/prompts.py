@@ -8,10 +8,10 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from gateway.mcp import uris
-from gateway.mcp.context import COMPLETE, RequestContext, answering, cacheable, caller_of, level_of, principal_of
-from gateway.mcp.dialogue import Questions, converse
-from gateway.mcp.legacy import LegacySessions
-from gateway.mcp.skills import DIGEST_META, VERSION_META
+from gateway.mcp.sdk.context import RequestContext, answering, cacheable, caller_of, level_of, principal_of
+from gateway.mcp.sdk.dialogue import Questions, converse
+from gateway.mcp.sdk.legacy import LegacySessions
+from gateway.mcp.wire import COMPLETE, DIGEST_META, VERSION_META
 from gateway.operations.skills import ReadFile, file_bytes
 from gateway.operations.table import Context
 from gateway.replica import Replica

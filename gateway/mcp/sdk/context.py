@@ -9,18 +9,13 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
 from gateway.failures import rpc_error
+from gateway.mcp.wire import COMPLETE, CONSISTENCY_META, MODERN, TTL_MS, cache_hints, of_revision
 from gateway.principal import LOCAL, Principal
 from services.caller import Caller
 from services.changes.levels import Level, parse_level
 from services.failures import ServiceError
 
 RequestContext = ServerRequestContext[Any, Any]
-MODERN = "2026-07-28"
-# Required of every result by 2026-07-28; clients of before ignore it.
-COMPLETE = {"resultType": "complete"}
-TTL_MS = 1000
-REVISION_META = "dev.skillwire/revision"
-CONSISTENCY_META = "dev.skillwire/consistency"
 
 
 def principal_of(context: RequestContext) -> Principal:
@@ -43,23 +38,10 @@ def level_of(context: RequestContext) -> Level:
 def cacheable(
     context: RequestContext, result: dict[str, Any], ttl_ms: int = TTL_MS, revision: int | None = None
 ) -> dict[str, Any]:
-    """The result as complete, with SEP-2549's hints on the wire that knows them.
-
-    Private, because what is listed depends on who asks; a second, because a change is pushed
-    but a client need not listen. Lists name the catalog's `revision`: equal ones list the same.
-    """
+    """The result as complete, with the hints of caching on the wire that knows them."""
     if context.protocol_version >= MODERN:
         return result | cache_hints(revision, ttl_ms)
-    return {**result, **_of(revision), **COMPLETE}
-
-
-def cache_hints(revision: int | None = None, ttl_ms: int = TTL_MS) -> dict[str, Any]:
-    """What `cacheable` adds on the modern wire."""
-    return {**_of(revision), "ttlMs": ttl_ms, "cacheScope": "private", **COMPLETE}
-
-
-def _of(revision: int | None) -> dict[str, Any]:
-    return {} if revision is None else {"_meta": {REVISION_META: revision}}
+    return {**result, **of_revision(revision), **COMPLETE}
 
 
 def unknown_resource(uri: str) -> MCPError:

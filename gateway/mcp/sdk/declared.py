@@ -5,7 +5,7 @@ from typing import Any
 import mcp_types as types
 
 from gateway.mcp import uris
-from gateway.mcp.context import (
+from gateway.mcp.sdk.context import (
     RequestContext,
     answering,
     cacheable,
@@ -14,8 +14,9 @@ from gateway.mcp.context import (
     principal_of,
     unknown_resource,
 )
-from gateway.mcp.legacy import WATCHED_MAX, LegacySessions
-from gateway.mcp.skills import DIGEST_META, VERSION_META, SkillResources
+from gateway.mcp.sdk.legacy import WATCHED_MAX, LegacySessions
+from gateway.mcp.sdk.skills import SkillResources
+from gateway.mcp.wire import DIGEST_META, VERSION_META
 from gateway.replica import Replica
 from services.changes.levels import LINEARIZABLE
 from services.failures import Exhausted, ToolFailed

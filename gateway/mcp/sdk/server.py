@@ -1,6 +1,8 @@
 """The MCP server: the SDK's low-level `Server` over our catalog, both protocol eras on one endpoint."""
 
-from functools import cached_property
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
@@ -8,20 +10,22 @@ import structlog
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types.methods import INPUT_REQUIRED_METHODS
+from starlette.types import ASGIApp
 
-from gateway.mcp.context import RequestContext, principal_of
-from gateway.mcp.declared import DeclaredResources
-from gateway.mcp.events import RecentEvents
-from gateway.mcp.legacy import is_supported
-from gateway.mcp.prompts import PromptHandlers
 from gateway.mcp.push import McpPush
-from gateway.mcp.skills import DirectoryParams, SkillResources, UriParams
-from gateway.mcp.tasks import EXTENSION as TASKS_EXTENSION
-from gateway.mcp.tasks import TaskHandlers, TaskParams, UpdateParams
-from gateway.mcp.tools import ToolHandlers
+from gateway.mcp.sdk.context import RequestContext, principal_of
+from gateway.mcp.sdk.declared import DeclaredResources
+from gateway.mcp.sdk.events import RecentEvents
+from gateway.mcp.sdk.legacy import LegacySessions, is_supported
+from gateway.mcp.sdk.listening import listen
+from gateway.mcp.sdk.prompts import PromptHandlers
+from gateway.mcp.sdk.skills import DirectoryParams, SkillResources, UriParams
+from gateway.mcp.sdk.tasks import TaskHandlers, TaskParams, UpdateParams
+from gateway.mcp.sdk.tools import ToolHandlers
+from gateway.mcp.wire import NAME, SKILLS_EXTENSION, TASKS_EXTENSION, TITLE
 from gateway.replica import Replica
 
 if TYPE_CHECKING:
@@ -33,9 +37,6 @@ INSTRUCTIONS = (
 )
 # How long a legacy client that hung up is to wait before it comes back for an answer.
 RETRY_MS = 500
-# The name under which the deployment keeps the key of tools' states.
-STATE_SECRET = "mcp-state"
-SKILLS_EXTENSION = "io.modelcontextprotocol/skills"
 
 log = structlog.get_logger(__name__)
 
@@ -45,10 +46,6 @@ class SealedStates:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-
-    def prepare(self) -> None:
-        """Does what the first call would wait for; in any thread."""
-        self._boundary  # noqa: B018  # made when it is looked at
 
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
         if ctx.method not in INPUT_REQUIRED_METHODS:
@@ -69,12 +66,13 @@ class SkillServer(Server[Any]):
 
     def __init__(self, replica: Replica, push: McpPush, state_key: bytes) -> None:
         """`state_key` seals what a tool remembers between its questions; the same on every replica."""
+        self._sessions = sessions = LegacySessions()
+        push.tell_sessions_with(sessions.send)
         resources = SkillResources(replica)
-        declared = DeclaredResources(replica, resources, push.legacy)
-        prompts = PromptHandlers(replica, push.legacy)
-        tasks = TaskHandlers(replica.runs, push.legacy)
-        push.read_tasks_of(replica.runs)
-        tools = ToolHandlers(replica, push.legacy, tasks)
+        declared = DeclaredResources(replica, resources, sessions)
+        prompts = PromptHandlers(replica, sessions)
+        tasks = TaskHandlers(replica.runs, sessions)
+        tools = ToolHandlers(replica, sessions, tasks)
         # The handlers answer plain dicts, which the SDK takes, though its types say models only.
         handlers: dict[str, Any] = {
             "on_list_tools": tools.list_tools,
@@ -87,11 +85,11 @@ class SkillServer(Server[Any]):
             "on_completion": prompts.complete,
         }
         super().__init__(
-            "skillwire",
+            NAME,
             version=replica.version,
-            title="Skillwire",
+            title=TITLE,
             instructions=INSTRUCTIONS,
-            on_subscriptions_listen=push.listen,
+            on_subscriptions_listen=partial(listen, push.streams, replica.runs),
             get_tool_input_schema=tools.input_schema,
             **handlers,
         )
@@ -105,7 +103,6 @@ class SkillServer(Server[Any]):
         self.add_request_handler("tasks/get", TaskParams, tasks.get)
         self.add_request_handler("tasks/update", UpdateParams, tasks.update)
         self.add_request_handler("tasks/cancel", TaskParams, tasks.cancel)
-        self._push = push
         self._tells_legacy = is_supported()
         if self._tells_legacy:
             self.add_notification_handler("notifications/initialized", types.NotificationParams, self._remember_session)
@@ -133,11 +130,11 @@ class SkillServer(Server[Any]):
         )
 
     async def _set_log_level(self, context: RequestContext, params: types.SetLevelRequestParams) -> dict[str, Any]:
-        self._push.legacy.set_log_level(context.session, params.level)
+        self._sessions.set_log_level(context.session, params.level)
         return {}
 
     async def _remember_session(self, context: RequestContext, _: types.NotificationParams) -> None:
-        self._push.legacy.add(context.session, principal_of(context).viewer)
+        self._sessions.add(context.session, principal_of(context).viewer)
 
 
 class SessionManager(StreamableHTTPSessionManager):
@@ -153,12 +150,15 @@ class SessionManager(StreamableHTTPSessionManager):
         assert given is None, "each session gets its own"
 
 
-def session_manager(server: SkillServer, *, body_bytes_max: int) -> StreamableHTTPSessionManager:
+@asynccontextmanager
+async def serving(replica: Replica, push: McpPush, state_key: bytes) -> AsyncIterator[ASGIApp]:
     """The HTTP side; Host and Origin are checked by our own edge, before this."""
-    return SessionManager(
-        app=server,
+    manager = SessionManager(
+        app=SkillServer(replica, push, state_key),
         json_response=False,
         retry_interval=RETRY_MS,
         security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
-        max_request_body_size=body_bytes_max,
+        max_request_body_size=replica.settings.upload_bytes_max,
     )
+    async with manager.run():
+        yield StreamableHTTPASGIApp(manager)

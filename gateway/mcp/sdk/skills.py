@@ -8,18 +8,15 @@ import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 from gateway.mcp import uris
-from gateway.mcp.context import RequestContext, answering, cacheable, level_of, principal_of, unknown_resource
+from gateway.mcp.sdk.context import RequestContext, answering, cacheable, level_of, principal_of, unknown_resource
+from gateway.mcp.skill_list import PAGE, is_cursor, is_listable, skill_entry
+from gateway.mcp.wire import DIGEST_META, VERSION_META
 from gateway.operations.skills import ReadFile, file_bytes
 from gateway.operations.table import Context
 from gateway.replica import Replica
 from gateway.routes.packages import media_type
 from services.failures import NotFound
 from services.models import FileEntry, Skill, Version
-
-# Clients that do not page see this many; the largest public collection has 2,451 skills.
-PAGE = 1000
-DIGEST_META = "dev.skillwire/digest"
-VERSION_META = "dev.skillwire/version"
 
 
 class UriParams(types.RequestParams):
@@ -147,27 +144,6 @@ class SkillResources:
         return list(self._replica.view.served(principal.viewer.sees))
 
 
-def is_listable(skill: Skill) -> bool:
-    """SEP-2640: the last segment of the path equals the frontmatter's name."""
-    return skill.active is not None and skill.active.frontmatter.get("name") == skill.name
-
-
-def skill_entry(skill: Skill, version: Version) -> dict[str, Any]:
-    return {
-        "uri": uris.pinned(skill, version),
-        "frontmatter": version.frontmatter,
-        "resources": [
-            {
-                "uri": uris.pinned(skill, version, entry.path),
-                "digest": f"sha256:{entry.sha256}",
-                "size": entry.size,
-            }
-            for entry in version.manifest
-        ],
-        "_meta": {VERSION_META: version.version, DIGEST_META: version.digest},
-    }
-
-
 def _resource(skill: Skill, version: Version, entry: FileEntry, name: str) -> dict[str, Any]:
     resource = {
         "uri": uris.pinned(skill, version, entry.path),
@@ -192,11 +168,6 @@ def _contents(uri: str, path: str, version: Version, data: bytes) -> dict[str, A
     except UnicodeDecodeError:
         contents["blob"] = base64.b64encode(data).decode()
     return contents
-
-
-def is_cursor(cursor: str) -> bool:
-    """Whether it has the form of those given out here: a skill's id."""
-    return cursor.count("/") == 1
 
 
 def _page(skills: list[Skill], cursor: str | None) -> tuple[list[Skill], str | None]:

@@ -14,25 +14,19 @@ import mcp_types as types
 import structlog
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
-from pydantic import BaseModel, ValidationError
 
-from gateway.mcp.context import MODERN, RequestContext
-from gateway.mcp.legacy import LegacySessions
+from gateway.mcp.questions import question_and_answer, questions_of, require
+from gateway.mcp.sdk.context import RequestContext
+from gateway.mcp.sdk.legacy import LegacySessions
+from gateway.mcp.wire import MODERN
 from services.execution.calls import CallAnswer
 from services.execution.dialogue import Detach, Dialogue, Log, Progress
-from services.failures import Exhausted, Invalid, ServiceError, ToolFailed
+from services.failures import Exhausted, Invalid, ServiceError
 from services.runs.rules import MISSING_CAPABILITY, ROUNDS_MAX
 
 ASK_S = 600.0
 _LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 _LOG_LEVEL_META = "io.modelcontextprotocol/logLevel"
-# What may be asked, the capability it needs, and what the client answers with.
-_QUESTIONS: dict[str, tuple[str, type[Any], type[BaseModel]]] = {
-    "elicitation/create": ("elicitation", types.ElicitRequest, types.ElicitResult),
-    "sampling/createMessage": ("sampling", types.CreateMessageRequest, types.CreateMessageResult),
-    "roots/list": ("roots", types.ListRootsRequest, types.ListRootsResult),
-}
-
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -75,14 +69,6 @@ def capabilities_of(context: RequestContext) -> dict[str, Any]:
     return declared.model_dump(by_alias=True, mode="json", exclude_none=True) if declared else {}
 
 
-def require(capabilities: dict[str, Any], requires: dict[str, Any]) -> None:
-    """Raises `Invalid`, with what is missing."""
-    missing = {name: wanted for name, wanted in requires.items() if name not in capabilities}
-    if missing:
-        message = f"this needs a client with {', '.join(sorted(missing))}"
-        raise Invalid(message, code=MISSING_CAPABILITY, requiredCapabilities=missing)
-
-
 @contextmanager
 def requiring() -> Iterator[None]:
     """A missing capability as the error that MCP has for it."""
@@ -95,45 +81,8 @@ def requiring() -> Iterator[None]:
         raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, error.message, data) from error
 
 
-def questions_of(result: Any, capabilities: dict[str, Any]) -> dict[str, Any] | None:
-    """What a tool asks with this result, None for a final one. Raises `ToolFailed`, and `Invalid` for
-    what this client cannot be asked."""
-    if not isinstance(result, dict) or "inputRequests" not in result:
-        return None
-    return _checked(result, capabilities)
-
-
-def response_problem(question: dict[str, Any], response: Any) -> str | None:
-    """Why this is no response to that question."""
-    _, _, answer = _QUESTIONS[question["method"]]
-    try:
-        answer.model_validate(response)
-    except ValidationError as error:
-        return f"not a response to {question['method']}: {error.error_count()} errors"
-    return None
-
-
-def _checked(result: dict[str, Any], capabilities: dict[str, Any]) -> dict[str, Any]:
-    questions = result["inputRequests"]
-    if not isinstance(questions, dict) or not questions:
-        raise ToolFailed("the tool asks, but says no question", code="bad_output")
-    for question in questions.values():
-        known = _QUESTIONS.get(question.get("method", "")) if isinstance(question, dict) else None
-        if known is None:
-            raise ToolFailed(f"a tool asks with {', '.join(_QUESTIONS)}", code="bad_output")
-        capability, request, _ = known
-        require(capabilities, {capability: {}})
-        try:
-            request.model_validate(question)
-        except ValidationError as error:
-            raise ToolFailed(
-                f"the tool's question is not valid: {error.error_count()} errors", code="bad_output"
-            ) from error
-    return questions
-
-
 async def _ask(context: RequestContext, question: dict[str, Any]) -> dict[str, Any]:
-    _, request, answer = _QUESTIONS[question["method"]]
+    request, answer = question_and_answer(question["method"])
     related = ServerMessageMetadata(related_request_id=context.request_id)
     told = await context.session.send_request(request.model_validate(question), answer, ASK_S, related)
     return told.model_dump(by_alias=True, mode="json", exclude_none=True)
