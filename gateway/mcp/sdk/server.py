@@ -163,14 +163,14 @@ async def serving(replica: Replica, push: McpPush, state_key: bytes) -> AsyncIte
         max_request_body_size=replica.settings.upload_bytes_max,
     )
     async with manager.run():
-        yield _owned(StreamableHTTPASGIApp(manager))
+        yield owned(StreamableHTTPASGIApp(manager))
 
 
-def _owned(app: ASGIApp) -> ASGIApp:
+def owned(app: ASGIApp) -> ASGIApp:
     """The SDK lets nobody use a session but who began it, if it is told who asks."""
 
-    async def owned(scope: Scope, receive: Receive, send: Send) -> None:
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
         token = AccessToken(token="", client_id=scope["state"]["principal"].id, scopes=[])
         await app({**scope, "user": AuthenticatedUser(token)}, receive, send)
 
-    return owned
+    return asked
