@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import ServerEvent, Subscription, SubscriptionLost
 
 from tests.e2e.conftest import SAMPLES
 from tests.support import mcp_wire
@@ -111,6 +112,41 @@ async def test_a_client_goes_on_when_a_replica_is_killed(tmp_path: Path) -> None
             await asyncio.to_thread(doomed.process.wait, WAIT_S)
             for _ in range(4):
                 assert (await client.list_tools(cache_mode="bypass")).tools
+
+
+async def test_a_listener_whose_replica_is_killed_notices_and_listens_at_the_other(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES, tmp_path / "skills")
+    with _pair(tmp_path) as pair:
+        async with taking_turns([each.port for each in pair]) as url, through(url) as client:
+            async with client.listen(resources_list_changed=True) as events, asyncio.timeout(WAIT_S):
+                [doomed] = [each for each in pair if await _streams(each)]
+                doomed.process.kill()
+                with pytest.raises(SubscriptionLost):
+                    await _end_of(events)
+            [left] = [each for each in pair if each is not doomed]
+            async with client.listen(resources_list_changed=True) as events, asyncio.timeout(WAIT_S):
+                await publish(left, "after-the-kill", "First.")
+                assert [event async for event in _until(events, "after-the-kill", client)]
+
+
+async def _end_of(events: Subscription) -> None:
+    async for _ in events:
+        pass
+
+
+async def _until(events: Subscription, name: str, client: Client) -> AsyncIterator[ServerEvent]:
+    """Those that come until the skill is listed."""
+    async for event in events:
+        yield event
+        uris = [resource.uri for resource in (await client.list_resources(cache_mode="bypass")).resources]
+        if any(f"/{name}/" in uri for uri in uris):
+            return
+
+
+async def _streams(service: Service) -> bool:
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+        text = (await client.get("/metrics")).text
+    return "\nskillwire_mcp_listen_streams 1.0" in text
 
 
 @contextmanager
