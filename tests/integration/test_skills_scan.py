@@ -291,6 +291,20 @@ async def test_a_package_that_was_never_good_is_shown_and_serves_once_it_is(shel
     assert shelf.number("demo") == 2
 
 
+async def test_a_date_that_does_not_exist_keeps_a_package_out_with_its_line(shelf: Shelf, root: Path) -> None:
+    write_files(root / "demo", {"SKILL.md": b"---\nname: demo\ndescription: Does.\nsince: 2026-01-00\n---\n"})
+    scan = await restarted(shelf, root)
+    found = shelf.skill("demo")
+    assert found is not None
+    assert (found.status, found.active) == ("quarantined", None)
+    (noted,) = (await shelf.store.ledger(scan.source))["demo"].diagnostics
+    assert (noted.severity, noted.message, noted.line) == ("error", "2026-01-00 is no date", 4)
+    assert noted.hint == "write a date that exists, or put it in quotes if it is text"
+    write_files(root / "demo", {"SKILL.md": b"---\nname: demo\ndescription: Does.\nsince: '2026-01-00'\n---\n"})
+    await see(shelf, scan, "demo")
+    assert (shelf.number("demo"), await shelf.reasons(scan.source, "demo")) == (2, [])
+
+
 async def test_a_link_beside_the_files_is_noticed_although_the_digest_is_the_same(shelf: Shelf, root: Path) -> None:
     folder = write_package(root, "demo")
     (folder / "link").symlink_to("/etc/passwd")
