@@ -54,7 +54,8 @@ def test_a_version_is_activated_and_pinned_and_the_list_says_so(client: httpx2.C
 def test_a_deleted_skill_is_restored_and_an_active_one_is_not(client: httpx2.Client) -> None:
     publish(client, "restored", "one", "two")
     client.post("/skills/main/restored/activate", json={"version": 1})
-    assert client.post("/skills/main/restored/restore").status_code == 409
+    refused = client.post("/skills/main/restored/restore")
+    assert (refused.status_code, refused.json()["status"], refused.json()["skill_status"]) == (409, 409, "active")
     client.delete("/skills/main/restored")
     assert data(client.get("/skills/main/restored"))["deleted_version"] == 1
     assert data(client.post("/skills/main/restored/restore"))["version"] == 1
