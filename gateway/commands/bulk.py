@@ -16,7 +16,7 @@ import click
 
 from gateway.commands.publish import to_a_service
 from gateway.commands.remote import Refused, Remote, Unreachable, name_of, zip_of
-from services.skills.package import find_roots, read_folder
+from services.skills.package import find_roots, read_folder, why_quarantined
 
 
 class _Outcome(NamedTuple):
@@ -67,8 +67,7 @@ class _Importer:
         try:
             package = read_folder(root)
             if package.grade == "quarantined":
-                reasons = [found.message for found in package.diagnostics if found.severity == "error"]
-                return _Outcome("refused", path, {"code": "invalid", "reason": "; ".join(reasons)})
+                return _Outcome("refused", path, {"code": "invalid", "reason": why_quarantined(package)})
             made = self._remote.publish(zip_of(package, name_of(root)), self._owner)
         except OSError as error:
             return _Outcome("refused", path, {"code": "invalid", "reason": str(error)})

@@ -18,7 +18,7 @@ from services.failures import Forbidden, Invalid, NotFound
 from services.models import Diagnostic, Draft, FileEntry, LedgerEntry, Published, Skill, Version
 from services.ports import BlobStore, MetadataStore
 from services.skills.archive import read_zip
-from services.skills.package import Package
+from services.skills.package import Package, why_quarantined
 from services.skills.view import CatalogView
 
 # One transaction holds at most this many versions, so that an import never keeps other writers
@@ -50,7 +50,7 @@ class Catalog:
         if package.grade == "quarantined" or package.name is None:
             metrics.publishes.labels("refused").inc()
             raise Invalid(
-                "the package cannot be served: " + "; ".join(d.message for d in package.diagnostics),
+                f"the package cannot be served: {why_quarantined(package)}",
                 diagnostics=[_plain(d) for d in package.diagnostics],
             )
         await self.store_blobs([package])

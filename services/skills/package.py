@@ -33,6 +33,7 @@ COMPATIBILITY_LENGTH_MAX = 500
 # Checking a schema costs about 180 us a property: this much JSON is a second and a half at the very worst.
 TOOLS_JSON_BYTES_MAX = 64 * 1024
 DIAGNOSTICS_MAX = 100
+REASONS_MAX = 5
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 # What Windows takes for a device, with any ending, and the characters it allows in no name.
@@ -151,6 +152,20 @@ def walk(source: Path, onerror: Callable[[OSError], None] | None = None) -> Iter
     for folder, subfolders, names in os.walk(source, onerror=onerror):
         subfolders[:] = sorted(name for name in subfolders if name not in _LITTER_DIRS)
         yield folder, subfolders, sorted(names)
+
+
+def in_words(diagnostic: Diagnostic) -> str:
+    """A diagnostic as one line: where, what, and what to do about it."""
+    place = diagnostic.path + (f":{diagnostic.line}" if diagnostic.line else "")
+    hint = f" -- {diagnostic.hint}" if diagnostic.hint else ""
+    return f"{place + ': ' if place else ''}{diagnostic.message}{hint}"
+
+
+def why_quarantined(package: Package) -> str:
+    """The first `REASONS_MAX` errors in words; `diagnostics` has all."""
+    reasons = [in_words(found) for found in package.diagnostics if found.severity == "error"]
+    more = [f"and {len(reasons) - REASONS_MAX} more"] if len(reasons) > REASONS_MAX else []
+    return "; ".join([*reasons[:REASONS_MAX], *more])
 
 
 def find_roots(source: Path) -> list[Path]:
@@ -282,7 +297,7 @@ def _name_of(meta: dict[str, Any] | None, line: int | None, folder: str, judge: 
             line,
             f"write `name: {slug or 'my-skill'}`",
         )
-    if not slug:
+    if not slug and meta is not None:  # else there was no frontmatter to give one, which was said
         judge.quarantine("neither the frontmatter nor the folder gives a usable name", "SKILL.md")
     return slug or None
 

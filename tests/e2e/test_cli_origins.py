@@ -175,7 +175,8 @@ def test_a_folder_is_imported_with_a_report_and_again_without_a_change(service: 
     write_files(root / "broken", {"SKILL.md": b"no frontmatter"})
     first = skillwire("import", root, "--url", service.url, "--jobs", "3")
     assert first.returncode == 1
-    assert "refused     broken: SKILL.md does not start with frontmatter (invalid)" in first.stdout
+    why = "SKILL.md:1: SKILL.md does not start with frontmatter -- begin the file with a line `---`"
+    assert f"refused     broken: {why}" in first.stdout
     assert first.stdout.endswith("12 published, 0 unchanged, 1 refused\n")
     assert get(service, "/skills/main/imported-11")["version"] == 1
 

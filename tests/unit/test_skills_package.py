@@ -24,6 +24,7 @@ from services.skills.package import (
     path_problem,
     read_folder,
     twins,
+    why_quarantined,
 )
 from tests.support.packages import skill_md, tool, tools_json, write_files, write_package
 
@@ -161,6 +162,14 @@ def test_what_cannot_be_served_is_quarantined_and_says_why(
     diagnostic = only(package)
     assert reason in diagnostic.message
     assert (diagnostic.severity, diagnostic.path, diagnostic.line) == ("error", path, line)
+
+
+def test_of_many_reasons_the_first_are_told_and_the_others_counted() -> None:
+    package = from_files({"SKILL.md": skill_md(), **{f"a{at}.": b"" for at in range(8)}}, "demo")
+    told = why_quarantined(package).split("; ")
+    assert len(told) == 6
+    assert told[0] == "a0.: this path is not allowed: not a name that Windows can hold"
+    assert told[-1] == "and 3 more"
 
 
 @pytest.mark.parametrize(
