@@ -136,7 +136,7 @@ def test_a_package_in_a_git_repository_is_published_and_no_hook_is_run(
 @pytest.mark.parametrize(
     ("suffix", "reason"),
     [
-        ("", "holds 1: skills/from-git"),
+        ("", "holds 1: skills/from-git; publish one, or all with `skillwire import git+file://"),
         ("#subdir=none", "no folder"),
         ("#subdir=../..", "not allowed"),
         ("#subdir=out", "no folder"),
@@ -191,6 +191,38 @@ def test_a_folder_is_imported_with_a_report_and_again_without_a_change(service: 
         "untried": 0,
     }
     assert report["unchanged"][0]["path"] == "imported-00"
+
+
+def test_of_two_packages_with_one_name_the_first_is_imported_every_time(service: Service, tmp_path: Path) -> None:
+    for folder, body in (("a", "First."), ("b", "Second."), ("c", "Third.")):
+        write_package(tmp_path / folder, "told-twice", body=body)
+    (tmp_path / "a" / "told-twice" / "SKILL.md").write_bytes(b"no frontmatter")
+    for kind in ("published", "unchanged"):
+        done = skillwire("import", tmp_path, "--url", service.url, "--json")
+        assert done.returncode == 1
+        report = json.loads(done.stdout)
+        assert [each["path"] for each in report[kind]] == ["b/told-twice"]
+        assert [each["path"] for each in report["refused"]] == ["a/told-twice", "c/told-twice"]
+        assert "b/told-twice gives the same skill main/told-twice" in report["refused"][1]["reason"]
+    assert get(service, "/skills/main/told-twice")["version"] == 1
+
+
+def test_every_package_of_a_git_repository_is_imported(service: Service, repository: Path) -> None:
+    write_package(repository / "skills", "not-committed")
+    origin = f"git+file://{repository}"
+    done = skillwire("import", f"{origin}@next/one", "--url", service.url, "--owner", "team", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [each["path"] for each in json.loads(done.stdout)["published"]] == ["skills/from-git"]
+    below = skillwire("import", f"{origin}@next/one#subdir=skills", "--url", service.url, "--owner", "team")
+    assert below.stdout == "0 published, 1 unchanged, 0 refused\n"
+    missing = skillwire("import", f"{origin}#subdir=none", "--url", service.url)
+    assert (missing.returncode, "no folder" in missing.stderr) == (1, True)
+
+
+def test_an_import_from_nowhere_says_what_it_takes(tmp_path: Path) -> None:
+    done = skillwire("import", tmp_path / "none")
+    assert done.returncode == 2
+    assert "is no folder and no URL of git+" in done.stderr
 
 
 def test_an_import_stops_when_nobody_answers(tmp_path: Path) -> None:
