@@ -21,7 +21,7 @@ import click
 import httpx2
 
 from gateway.commands.remote import name_of, zip_of
-from services.skills.package import find_roots, has_skill_md, path_problem, read_folder
+from services.skills.package import find_roots, has_skill_md, path_problem, read_folder, why_quarantined
 
 DOWNLOAD_BYTES_MAX = 32 * 1024 * 1024
 REDIRECTS_MAX = 5
@@ -66,7 +66,11 @@ def _zip_folder(folder: Path, origin: str) -> bytes:
             f"{origin} is no package but holds {len(roots)}: {named}; publish one, "
             f"or all with `skillwire import {origin}`"
         )
-    return zip_of(read_folder(folder), name_of(folder))
+    package = read_folder(folder)
+    if package.grade == "quarantined":
+        # Not left to the service: what is no plain file, or cannot be read, would just be missing from the zip.
+        raise click.ClickException(f"{origin} cannot be served: {why_quarantined(package)}")
+    return zip_of(package, name_of(folder))
 
 
 def download(url: str, *, allow_private: bool) -> bytes:

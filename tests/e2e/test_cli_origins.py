@@ -19,6 +19,8 @@ from tests.support.service import Service, get, skillwire
 class _Site(http.server.BaseHTTPRequestHandler):
     """A web site with a package, redirects, and something without an end."""
 
+    is_back = False
+
     def do_GET(self) -> None:  # the base class's name
         if self.path == "/package.zip":
             self._answer(200, zip_of({"SKILL.md": skill_md("from-a-url")}))
@@ -35,6 +37,16 @@ class _Site(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(bytes(65536))
         else:
             self._answer(404, b"")
+
+    def do_POST(self) -> None:  # the same
+        """A service behind a proxy, which says once that it will be back, and when."""
+        self.rfile.read(int(self.headers["content-length"]))
+        if _Site.is_back:
+            made = {"id": "main/late", "version": 1, "digest": "sha256:0", "changed": True}
+            self._answer(201, json.dumps({"data": made}).encode())
+        else:
+            _Site.is_back = True
+            self._answer(503, b"", ("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT"))
 
     def _answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         self.send_response(status)
@@ -191,6 +203,26 @@ def test_a_folder_is_imported_with_a_report_and_again_without_a_change(service: 
         "untried": 0,
     }
     assert report["unchanged"][0]["path"] == "imported-00"
+
+
+def test_a_proxy_that_says_a_date_to_come_back_at_is_asked_again(site: str, tmp_path: Path) -> None:
+    done = skillwire("publish", write_package(tmp_path, "late"), "--url", site)
+    assert (done.returncode, done.stdout) == (0, "published main/late version 1 sha256:0\n")
+
+
+@pytest.mark.parametrize("key", ["cl\u00e9", "two\nlines"])
+def test_a_key_that_is_none_is_said_to_be(tmp_path: Path, key: str) -> None:
+    done = skillwire("publish", write_package(tmp_path, "keyed"), "--key", key)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "the key holds characters" in done.stderr
+
+
+def test_a_folder_with_more_than_plain_files_is_not_published_without_them(service: Service, tmp_path: Path) -> None:
+    folder = write_package(tmp_path, "linked")
+    (folder / "link.md").symlink_to("SKILL.md")
+    done = skillwire("publish", folder, "--url", service.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{folder} cannot be served: link.md: only regular files are allowed" in done.stderr
 
 
 def test_of_two_packages_with_one_name_the_first_is_imported_every_time(service: Service, tmp_path: Path) -> None:
