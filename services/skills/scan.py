@@ -14,7 +14,7 @@ from msgspec import structs
 from services.failures import ServiceError
 from services.models import Diagnostic, LedgerEntry
 from services.ports import MetadataStore
-from services.skills.catalog import BATCH_MAX, Catalog
+from services.skills.catalog import BATCH_MAX, FOLDER_SOURCE, Catalog
 from services.skills.package import Package, find_roots, has_skill_md, is_litter, printable, read_folder
 from services.skills.stamps import Stamp, Stamps, look_at
 
@@ -38,7 +38,7 @@ class FolderScan:
         """`stamps` spare a start the reading of what has not changed; without them everything is read."""
         self.root = root
         self._stamps = stamps
-        self.source = f"folder:{root}"
+        self.source = f"{FOLDER_SOURCE}{root}"
         self._owner = owner
         self._store = store
         self._catalog = catalog
@@ -128,7 +128,7 @@ class FolderScan:
             # A folder that was renamed gives its skill from the new path already.
             skill_id = self._ledger[path].skill_id
             moved = any(other != path and entry.skill_id == skill_id for other, entry in self._ledger.items())
-            await self._catalog.forget(self.source, path, None if moved else skill_id)
+            await self._catalog.forget(self._ledger[path], retiring=not moved)
             del self._ledger[path]
             log.info("package removed", path=path, skill=skill_id)
         if gone:
@@ -201,9 +201,10 @@ class FolderScan:
                 notes.append(now)
         try:
             # First: after a crash in between, the next scan finds the old entries and does this again.
-            left = {entry.skill_id for entry in before.values()} - {e.skill_id for e in self._ledger.values()}
-            for renamed in sorted(skill_id for skill_id in left if skill_id is not None):
-                await self._catalog.retire(self.source, renamed)
+            given_now = {entry.skill_id for entry in self._ledger.values()}
+            left = [entry for _, entry in sorted(before.items()) if entry.skill_id and entry.skill_id not in given_now]
+            for renamed in left:
+                await self._catalog.retire(renamed)
             await self._store.note(notes)
             await self._catalog.publish_found(self.source, self._owner, publishable)
         except ServiceError:
@@ -211,7 +212,7 @@ class FolderScan:
                 del self._ledger[path]
             self._ledger.update(before)
             raise
-        if left - {None}:
+        if left:
             await self._reconsider()
 
     async def _reconsider(self) -> None:
