@@ -24,6 +24,7 @@ GONE_SHARE_MAX = 0.2
 GONE_ALLOWED = 5
 
 _NO_SKILL_MD = Diagnostic("error", "there is no SKILL.md in this folder", hint="every skill needs one")
+_NOT_UTF8 = Diagnostic("error", "the name of this folder is not UTF-8", hint="rename it")
 _LINK = Diagnostic("error", "links to folders are not followed", hint="copy the folder, or watch the one it names")
 
 log = structlog.get_logger(__name__)
@@ -247,9 +248,11 @@ class FolderScan:
         bare: dict[str, Diagnostic] = {}
         for entry in self.root.iterdir():
             name = entry.name
-            if not entry.is_dir() or is_litter(PurePath(name)) or name.startswith(".") or name != printable(name):
+            if not entry.is_dir() or is_litter(PurePath(name)) or name.startswith("."):
                 continue
-            if entry.is_symlink():
+            if name != printable(name):
+                bare[printable(name)] = _NOT_UTF8
+            elif entry.is_symlink():
                 bare[name] = _LINK
             elif not find_roots(entry):
                 bare[name] = _NO_SKILL_MD

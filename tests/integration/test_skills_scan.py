@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from services.models import Diagnostic
+from services.skills.package import printable
 from services.skills.scan import GONE_ALLOWED, FolderScan
 from services.skills.stamps import Stamp, Stamps
 from tests.support.packages import (
@@ -402,13 +403,19 @@ async def test_names_that_are_not_utf_8_stop_nobody_else(shelf: Shelf, root: Pat
     write_package(root, "demo")
     write_package(root, "good")
     odd = os.fsdecode(b"odd\xff")
+    shown = printable(odd)
     write_files(root / "demo", {odd: b"x"})
     write_files(root / odd, {"SKILL.md": skill_md()})
     write_files(root / f"bare-{odd}", {"readme.md": b"x"})
     scan = await restarted(shelf, root)
     assert (shelf.number("good"), shelf.number("demo")) == (1, None)
-    assert sorted(await shelf.store.ledger(scan.source)) == ["demo", "good"]
+    ledger = await shelf.store.ledger(scan.source)
+    assert sorted(ledger) == [f"bare-{shown}", "demo", "good", shown]
+    assert [found.message for found in ledger[shown].diagnostics] == ["the name of this folder is not UTF-8"]
     assert await scan.everything() == 0
+    shutil.rmtree(root / odd)
+    await scan.note_bare_folders()
+    assert sorted(await shelf.store.ledger(scan.source)) == [f"bare-{shown}", "demo", "good"]
 
 
 async def test_a_hostile_package_stops_nobody_else(shelf: Shelf, root: Path) -> None:
