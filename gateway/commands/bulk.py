@@ -17,7 +17,7 @@ import click
 from gateway.commands.origins import folder_from
 from gateway.commands.publish import to_a_service
 from gateway.commands.remote import Refused, Remote, Unreachable, name_of, zip_of
-from services.skills.package import find_roots, read_folder, why_quarantined
+from services.skills.package import find_roots, printable, read_folder, why_quarantined
 
 
 class _Outcome(NamedTuple):
@@ -86,7 +86,7 @@ class _Importer:
         """Why the service is not asked any more, empty while it answers."""
 
     def take(self, root: Path) -> _Outcome:
-        path = root.relative_to(self._folder).as_posix()
+        path = printable(root.relative_to(self._folder).as_posix())
         if self._gone:
             return _Outcome("untried", path, {"reason": self._gone})
         try:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 import httpx2
 
-from services.skills.package import Package
+from services.skills.package import Package, printable
 from services.skills.uploads import PART_BYTES_MAX
 
 _TIMEOUT_S = 60.0
@@ -128,4 +128,5 @@ def zip_of(package: Package, folder: str) -> bytes:
 
 
 def name_of(folder: Path) -> str:
-    return folder.resolve().name
+    """As it may stand in a zip: Linux names are bytes, which need not be UTF-8."""
+    return printable(folder.resolve().name)

@@ -251,6 +251,14 @@ def test_every_package_of_a_git_repository_is_imported(service: Service, reposit
     assert (missing.returncode, "no folder" in missing.stderr) == (1, True)
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_imported_under_the_name_it_gives(service: Service, tmp_path: Path) -> None:
+    write_files(tmp_path / os.fsdecode(b"odd\xff"), {"SKILL.md": skill_md("even")})
+    done = skillwire("import", tmp_path, "--url", service.url, "--json")
+    assert done.returncode == 0, done.stderr
+    (made,) = json.loads(done.stdout)["published"]
+    assert (made["path"].rstrip("\ufffd"), made["id"], made["grade"]) == ("odd", "main/even", "lenient")
+
+
 def test_an_import_from_nowhere_says_what_it_takes(tmp_path: Path) -> None:
     done = skillwire("import", tmp_path / "none")
     assert done.returncode == 2
