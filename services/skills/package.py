@@ -195,13 +195,24 @@ def read_folder(root: Path) -> Package:
     judge = _Judge()
     files: dict[str, bytes] = {}
     total = 0
-    for folder, subfolders, names in walk(root, onerror=_raise):
+
+    def note_unreadable(error: OSError) -> None:
+        if not isinstance(error, PermissionError) or Path(error.filename) == root:
+            raise error
+        path = Path(error.filename).relative_to(root).as_posix()
+        judge.quarantine("this folder may not be read by the service", printable(path), hint="chmod it")
+
+    for folder, subfolders, names in walk(root, onerror=note_unreadable):
         for name in names:
             file = Path(folder) / name
             if is_litter(PurePath(name)):
                 continue
             path = file.relative_to(root).as_posix()
-            mode = file.lstat()
+            try:
+                mode = file.lstat()
+            except PermissionError:  # its folder may be listed, and no more
+                judge.quarantine("this file may not be read by the service", printable(path), hint="chmod its folder")
+                continue
             if not stat.S_ISREG(mode.st_mode):
                 judge.quarantine("only regular files are allowed, no links or devices", printable(path))
                 continue
@@ -215,7 +226,7 @@ def read_folder(root: Path) -> Package:
                 judge.quarantine("this file may not be read by the service", printable(path), hint="chmod it")
         for name in subfolders:
             link = Path(folder) / name
-            if link.is_symlink():
+            if os.path.islink(link):  # noqa: PTH114  # False also where it may not be asked
                 judge.quarantine("links to folders are not allowed", printable(link.relative_to(root).as_posix()))
     return _judged(files, root.name, judge)
 
@@ -223,10 +234,6 @@ def read_folder(root: Path) -> Package:
 def from_files(files: Mapping[str, bytes], folder: str = "") -> Package:
     """The package made of `files`; `folder` is the name it was found under, if any."""
     return _judged(dict(files), folder, _Judge())
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _judged(files: dict[str, bytes], folder: str, judge: _Judge) -> Package:

@@ -5,6 +5,7 @@ ledger, not with the catalog: a rollback or an upload that came later is not und
 """
 
 import asyncio
+import os
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
@@ -24,6 +25,7 @@ GONE_SHARE_MAX = 0.2
 GONE_ALLOWED = 5
 
 _NO_SKILL_MD = Diagnostic("error", "there is no SKILL.md in this folder", hint="every skill needs one")
+_UNREADABLE = Diagnostic("error", "this folder may not be read by the service", hint="chmod it")
 _NOT_UTF8 = Diagnostic("error", "the name of this folder is not UTF-8", hint="rename it")
 _LINK = Diagnostic("error", "links to folders are not followed", hint="copy the folder, or watch the one it names")
 
@@ -254,6 +256,8 @@ class FolderScan:
                 bare[printable(name)] = _NOT_UTF8
             elif entry.is_symlink():
                 bare[name] = _LINK
+            elif not os.access(entry, os.R_OK | os.X_OK):
+                bare[name] = _UNREADABLE
             elif not find_roots(entry):
                 bare[name] = _NO_SKILL_MD
         return bare
