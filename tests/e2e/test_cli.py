@@ -33,7 +33,8 @@ def test_a_stale_digest_publishes_nothing_and_says_why(service: Service, tmp_pat
     write_skill(tmp_path, "guarded-by-hand", body="Changed.")
     done = skillwire("publish", folder, "--url", service.url, "--if-match", "sha256:" + "0" * 64)
     assert done.returncode == 1
-    assert "conflict" in done.stderr
+    digest = get(service, "/skills/main/guarded-by-hand")["digest"]
+    assert f"version 1 ({digest}) is active (conflict)" in done.stderr
     assert get(service, "/skills/main/guarded-by-hand")["version"] == 1
 
 
@@ -42,7 +43,7 @@ def test_a_broken_package_is_refused_with_its_diagnostics(service: Service, tmp_
     (tmp_path / "broken" / "SKILL.md").write_text("no frontmatter")
     done = skillwire("publish", tmp_path / "broken", "--url", service.url)
     assert done.returncode == 1
-    assert "does not start with frontmatter" in done.stderr
+    assert "SKILL.md:1: SKILL.md does not start with frontmatter -- begin the file with" in done.stderr
 
 
 def test_publishing_where_nothing_listens_says_what_to_do(tmp_path: Path) -> None:

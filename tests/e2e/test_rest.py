@@ -126,7 +126,10 @@ def test_a_bad_package_gets_4xx_with_its_diagnostics_and_changes_nothing(client:
         archive.writestr("SKILL.md", "---\nname: bad\ndescription: a: b: c\n---\n")
     answer = upload(client, buffer.getvalue())
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
-    assert answer.json()["diagnostics"][0]["line"] == 3
+    (diagnostic,) = answer.json()["diagnostics"]
+    assert diagnostic["line"] == 3
+    assert "cannot be served: SKILL.md:3: broken YAML" in answer.json()["detail"]
+    assert diagnostic["hint"] in answer.json()["detail"]
     for data in (b"", b"not a zip", package(**{"../up": "x"}), struct.pack("<I", 0x06054B50) + b"\0" * 18):
         assert upload(client, data).status_code in (400, 413, 422)
     assert client.get("/changes").json()["data"]["position"] == before
