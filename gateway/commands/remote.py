@@ -59,23 +59,31 @@ class Remote:
     def close(self) -> None:
         self._client.close()
 
-    def publish(self, data: bytes, owner: str, if_match: str | None = None, progress: Progress | None = None) -> Made:
+    def publish(
+        self,
+        data: bytes,
+        owner: str,
+        if_match: str | None = None,
+        progress: Progress | None = None,
+        *,
+        activate: bool = True,
+    ) -> Made:
         """Publishes a zip; `progress` is told of bytes as they arrive. Raises `Refused` and `Unreachable`."""
         if len(data) > PART_BYTES_MAX:
-            made = self._publish_in_parts(data, owner, if_match, progress)
+            made = self._publish_in_parts(data, {"owner": owner, "if_match": if_match, "activate": activate}, progress)
         else:
             made = self._answer(
                 "POST",
                 "/skills",
                 files={"file": ("package.zip", data, "application/zip")},
-                data={"owner": owner},
+                data={"owner": owner, "activate": str(activate).lower()},
                 headers={"if-match": if_match} if if_match else {},
             )
             if progress is not None:
                 progress(len(data))
         return Made(made["id"], made["version"], made["digest"], made["changed"])
 
-    def _publish_in_parts(self, data: bytes, owner: str, if_match: str | None, progress: Progress | None) -> Any:
+    def _publish_in_parts(self, data: bytes, how: dict[str, Any], progress: Progress | None) -> Any:
         names: list[str] = []
         for start in range(0, len(data), PART_BYTES_MAX):
             part = data[start : start + PART_BYTES_MAX]
@@ -85,7 +93,7 @@ class Remote:
                 self._answer("PUT", f"/uploads/{names[-1]}", content=part)
             if progress is not None:
                 progress(len(part))
-        return self._answer("POST", "/uploads", json={"parts": names, "owner": owner, "if_match": if_match})
+        return self._answer("POST", "/uploads", json={"parts": names, **how})
 
     def _answer(self, method: str, path: str, **request: Any) -> Any:
         """`data` of a success. Raises `Refused` and `Unreachable`."""

@@ -27,6 +27,15 @@ def test_a_folder_and_a_zip_of_it_are_published_as_one_version(service: Service,
     assert again.stdout == f"already active: main/by-hand version 1 {digest}\n"
 
 
+def test_a_version_can_be_made_without_being_served(service: Service, tmp_path: Path) -> None:
+    folder = write_skill(tmp_path, "not-yet")
+    assert skillwire("publish", folder, "--url", service.url).returncode == 0
+    write_skill(tmp_path, "not-yet", body="Changed.")
+    done = skillwire("publish", folder, "--url", service.url, "--no-activate")
+    assert done.stdout.startswith("stored main/not-yet version 2 sha256:")
+    assert get(service, "/skills/main/not-yet")["version"] == 1
+
+
 def test_a_stale_digest_publishes_nothing_and_says_why(service: Service, tmp_path: Path) -> None:
     folder = write_skill(tmp_path, "guarded-by-hand")
     assert skillwire("publish", folder, "--url", service.url).returncode == 0

@@ -93,6 +93,19 @@ def test_pages_hold_every_skill_once(client: httpx2.Client) -> None:
     assert len(whole) >= 4
 
 
+@pytest.mark.parametrize(
+    ("fields", "query"), [({"activte": "false"}, ""), ({"activate": ["true", "false"]}, ""), ({}, "?activate=false")]
+)
+def test_a_publish_with_a_field_it_does_not_know_publishes_nothing(
+    client: httpx2.Client, fields: dict[str, Any], query: str
+) -> None:
+    files = {"file": ("s.zip", package("mistyped"))}
+    answer = client.post(f"/skills{query}", files=files, data=fields)
+    assert answer.status_code == 400
+    assert answer.json()["detail"].endswith(("activte", "activate"))
+    assert client.get("/skills/main/mistyped").status_code == 404
+
+
 def test_an_upload_is_published_read_back_rolled_back_and_deleted(client: httpx2.Client) -> None:
     first = upload(client, package("cycle", "First.", **{"notes/a b.txt": "hello"}))
     assert first.status_code == 201
