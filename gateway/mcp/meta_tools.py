@@ -10,7 +10,7 @@ from gateway.envelope import Reply, reply, write_meta
 from gateway.mcp import results, uris
 from gateway.operations import cache, incidents, search, skills
 from gateway.operations import tools as tool_operations
-from gateway.operations.table import Context, JsonObject, Params, parse
+from gateway.operations.table import SEQ_MAX, Context, JsonObject, Params, parse
 from gateway.principal import Scope
 from services.failures import ServiceError
 from services.models import SKILL_ID_PATTERN
@@ -23,7 +23,7 @@ _FRAME_TOKENS = tokens_of({"items": [], "mode": "lexical", "tokens": 10**6, "tok
 
 class LoadSkill(Params):
     skill: str = Field(pattern=SKILL_ID_PATTERN, description="The id that search_skills gave, `owner/name`.")
-    version: int | None = Field(None, ge=1, description="The active version when absent.")
+    version: int | None = Field(None, ge=1, le=SEQ_MAX, description="The active version when absent.")
 
 
 class ReadSkillFile(LoadSkill):
@@ -82,13 +82,13 @@ async def _load_skill(context: Context, params: LoadSkill) -> Reply:
 
 async def _read_skill_file(context: Context, params: ReadSkillFile) -> Reply:
     owner, name = params.skill.split("/")
-    file = skills.ReadFile(owner=owner, name=name, path=params.path, version=params.version)
-    return await skills.read_file(context, file)
+    given = {"owner": owner, "name": name, "path": params.path, "version": params.version}
+    return await skills.read_file(context, parse(skills.ReadFile, given))
 
 
 async def _call_tool(context: Context, params: CallByName) -> Reply:
-    call = tool_operations.CallTool(tool=params.tool, arguments=params.arguments)
-    return await tool_operations.call_tool(context, call)
+    given = {"tool": params.tool, "arguments": params.arguments}
+    return await tool_operations.call_tool(context, parse(tool_operations.CallTool, given))
 
 
 META_TOOLS = {

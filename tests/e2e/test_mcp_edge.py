@@ -220,10 +220,33 @@ def test_an_unknown_uri_is_named_with_its_error(service: Service) -> None:
         "skill://main/none/SKILL.md",
         "skill://main/calculator/none.md",
         "skill://main/@99/calculator/SKILL.md",
+        f"skill://main/calculator/{'a' * 2000}",
     ):
         answer = post(service, ask("resources/read", uri=uri), mcp_method="resources/read", mcp_name=uri)
         error = answer.json()["error"]
         assert (error["code"], error["data"]["uri"]) == (-32602, uri)
+
+
+ODD_CALLS: list[tuple[str, dict[str, Any], str]] = [
+    ("read_skill_file", {"skill": "main/calculator", "path": "a" * 2000}, "path: "),
+    ("read_skill_file", {"skill": "main/calculator", "path": "SKILL.md", "version": 2**63}, "version: "),
+    ("read_skill_file", {"skill": f"main/{'a' * 65}", "path": "SKILL.md"}, "name: "),
+    ("load_skill", {"skill": "main/calculator", "version": 2**63}, "version: "),
+    ("call_tool", {"tool": ""}, "tool: "),
+    ("call_tool", {"tool": "a" * 500}, "tool: "),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "says"), ODD_CALLS)
+@pytest.mark.parametrize("more", [{}, {"consistency": "bounded"}], ids=["edge", "sdk"])
+async def test_a_call_with_odd_arguments_fails_and_says_which(
+    service: Service, name: str, arguments: dict[str, Any], says: str, more: dict[str, str]
+) -> None:
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+        answer = await mcp_wire.request(client, "tools/call", {"name": name, "arguments": arguments}, **more)
+    result = answer["result"]
+    assert (result["isError"], result["_meta"]["dev.skillwire/code"]) == (True, "invalid")
+    assert result["content"][0]["text"].startswith(says)
 
 
 def test_a_foreign_origin_or_host_and_an_oversized_body_are_refused(service: Service) -> None:

@@ -62,7 +62,7 @@ class DeclaredResources:
     async def watch(self, context: RequestContext, params: types.SubscribeRequestParams) -> dict[str, Any]:
         """`resources/subscribe` of the eras before 2026-07-28."""
         if uris.parse(params.uri) is not None:
-            await self._skills.require(context, params.uri)
+            await self._skills.find(context, params.uri)
         else:
             await self._find(context, params.uri)
         with answering():

@@ -99,27 +99,23 @@ class SkillResources:
         return cacheable(context, {"resourceTemplates": templates})
 
     async def read_resource(self, context: RequestContext, params: types.ReadResourceRequestParams) -> dict[str, Any]:
-        parsed = uris.parse(params.uri)
-        if parsed is None:
-            raise unknown_resource(params.uri)
-        _, version, path = await self._resolve(context, params.uri)
-        owner, name = parsed.skill_id.split("/")
+        skill, version, path = await self.find(context, params.uri)
         principal = principal_of(context)
         operation = Context(self._replica, principal, principal.caller("mcp"))
+        file = ReadFile(owner=skill.owner, name=skill.name, path=path, version=version.version)
         with answering():
             try:
-                _, data = await file_bytes(
-                    operation, ReadFile(owner=owner, name=name, path=path, version=version.version)
-                )
+                _, data = await file_bytes(operation, file)
             except NotFound as error:
                 raise unknown_resource(params.uri) from error
         return cacheable(context, {"contents": [_contents(params.uri, path, version, data)]})
 
-    async def require(self, context: RequestContext, uri: str) -> None:
-        """Raises `MCPError` for a URI that names nothing this caller may see."""
-        _, version, path = await self._resolve(context, uri)
+    async def find(self, context: RequestContext, uri: str) -> tuple[Skill, Version, str]:
+        """The file that a URI names. Raises `MCPError` where there is none that this caller may see."""
+        skill, version, path = await self._resolve(context, uri)
         if all(entry.path != path for entry in version.manifest):
             raise unknown_resource(uri)
+        return skill, version, path
 
     async def _resolve(self, context: RequestContext, uri: str) -> tuple[Skill, Version, str]:
         """What a URI names. "Not found" is said only after a tail: it may have been published just now."""
