@@ -14,6 +14,7 @@ from gateway.mcp.wire import MODERN, TASKS_EXTENSION
 
 # A request of the plain form is far below; what is larger is read by the SDK alone.
 BODY_BYTES_MAX = 64 * 1024
+_LENGTH_DIGITS_MAX = len(str(BODY_BYTES_MAX))
 CALL = "tools/call"
 LISTEN = "subscriptions/listen"
 _MODERN = MODERN.encode()
@@ -133,6 +134,7 @@ def routing_of(headers: Headers) -> dict[bytes, bytes] | None:
         or b"application/json" not in accept
         or b"text/event-stream" not in accept
         or not length.isdigit()
+        or len(length) > _LENGTH_DIGITS_MAX
         or int(length) > BODY_BYTES_MAX
     ):
         return None

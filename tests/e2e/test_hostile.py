@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 import websockets
 
+from tests.support import mcp_wire
 from tests.support.hostile import ARCHIVES, LARGE, Hostile
 from tests.support.packages import skill_md, zip_of
 from tests.support.service import Service
@@ -84,6 +86,21 @@ def test_a_date_that_is_none_is_refused_with_its_line_and_may_stand_in_quotes(se
     assert upload(service, zip_of({"SKILL.md": text.format("'2026-01-00'").encode()})).status_code == 201
     shown = httpx2.get(f"{service.url}/api/v1/skills/main/no-date", timeout=10).json()["data"]
     assert shown["frontmatter"]["since"] == "2026-01-00"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/skills", "/livez", "/mcp"])
+def test_a_length_of_thousands_of_zeros_is_read_as_any(service: Service, path: str) -> None:
+    """Python refuses to make a number of more than 4300 digits."""
+    composed = mcp_wire.composed("tools/call", {"name": "load_skill", "arguments": {"skill": "main/calculator"}})
+    body = json.dumps(composed["json"]).encode() if path == "/mcp" else b""
+    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", "host: 127.0.0.1", "connection: close"]
+    if body:
+        lines += ["content-type: application/json", *(f"{key}: {value}" for key, value in composed["headers"].items())]
+    lines += [f"content-length: {'0' * 5000}{len(body)}", "", ""]
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall("\r\n".join(lines).encode() + body)
+        with connection.makefile("rb") as answer:
+            assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
 
 
 def test_after_all_that_the_service_serves(service: Service, before: dict[str, object]) -> None:

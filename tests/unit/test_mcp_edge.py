@@ -70,6 +70,7 @@ UNUSUAL = {
     "a method not kept": (headers("completion/complete"), body("completion/complete")),
     "no stream accepted": (headers("tools/list", accept="application/json"), body("tools/list")),
     "a large body": (headers("tools/list", content_length=str(BODY_BYTES_MAX + 1)), body("tools/list")),
+    "a length of many digits": (headers("tools/list", content_length="0" * 5000 + "10"), body("tools/list")),
     "a length that is none": (headers("tools/list", content_length="-1"), body("tools/list")),
     "no meta": (LIST, b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}'),
     "a level of freshness": (LIST, body("tools/list", meta={**META, "dev.skillwire/consistency": "linearizable"})),
