@@ -52,7 +52,7 @@ class Discovery:
         self._replica = replica
         self._indexes: LRUCache[tuple[Viewer, str, str], tuple[str, bytes]] = LRUCache(_INDEXES_MAX)
         self._digests: LRUCache[str, str] = LRUCache(DIGESTS_MAX)
-        self._entries: LRUCache[tuple[str, int], bytes] = LRUCache(ENTRIES_MAX)
+        self._entries: LRUCache[tuple[str, int, str], bytes] = LRUCache(ENTRIES_MAX)
         self._archives: LRUCache[str, bytes] = LRUCache(ARCHIVES_BYTES_MAX, getsizeof=len)
 
     async def index(self, context: Context, owner: str, name: str) -> tuple[str, bytes]:
@@ -99,7 +99,7 @@ class Discovery:
         """Encoded; of one version it is always the same."""
         version = skill.active
         assert version is not None, "a served skill has an active version"
-        key = (skill.id, version.version)
+        key = (skill.id, version.version, version.digest)  # a restored database gives a number out again
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = msgspec.json.encode(await self._made(context, skill, version))

@@ -15,7 +15,9 @@ import httpx2
 import pytest
 
 from tests.support.listeners import eventually
-from tests.support.service import Service, write_skill
+from tests.support.packages import skill_md, zip_of
+from tests.support.restored import back_up, restore
+from tests.support.service import Service, running, write_skill
 
 CLI = Path(__file__).parents[1] / "conformance" / "node_modules" / "skills" / "bin" / "cli.mjs"
 INDEX = "/.well-known/agent-skills/index.json"
@@ -105,6 +107,36 @@ def test_an_unknown_version_is_not_found(service: Service) -> None:
     for path in ("main/calculator/99/skill.tar.gz", "main/none/1/SKILL.md", "main/calculator/0/SKILL.md"):
         answer = httpx2.get(f"{service.url}/.well-known/agent-skills/{path}", timeout=30)
         assert answer.status_code in (404, 422), path
+
+
+def publish(service: Service, description: str) -> int:
+    zipped = zip_of({"SKILL.md": skill_md("one", description)})
+    answer = httpx2.post(f"{service.url}/api/v1/skills", files={"file": ("one.zip", zipped)}, timeout=30)
+    assert answer.status_code == 201, answer.text
+    return int(answer.json()["data"]["version"])
+
+
+def test_a_version_whose_number_is_given_out_again_after_a_restore_has_its_own_digest(tmp_path: Path) -> None:
+    database = tmp_path / "data" / "skillwire.db"
+
+    async def is_back() -> bool:
+        return bool(index(service)["one"]["description"] == "The first.")
+
+    async def waited() -> None:
+        await eventually(is_back)
+
+    with running(tmp_path / "skills", tmp_path / "data", watch="off") as service:
+        assert publish(service, "The first.") == 1
+        copy = back_up(database, tmp_path / "copy.db")
+        assert publish(service, "The second.") == 2
+        assert index(service)["one"]["description"] == "The second."
+        restore(database, copy)
+        asyncio.run(waited())
+        assert publish(service, "Another second.") == 2
+        entry = index(service)["one"]
+        assert (entry["version"], entry["description"]) == (2, "Another second.")
+        artifact = httpx2.get(f"{service.url}{entry['url']}", timeout=30).content
+        assert entry["digest"] == f"sha256:{hashlib.sha256(artifact).hexdigest()}"
 
 
 @pytest.mark.skipif(not CLI.exists(), reason="`make conformance` installs the skills command line")
