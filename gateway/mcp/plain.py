@@ -4,7 +4,7 @@ Whatever is not of this form is the SDK's to read, and to refuse.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -43,7 +43,8 @@ class _Params(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Paged(_Params):
-    cursor: str = ""
+    # One that is given and empty is the SDK's to refuse.
+    cursor: Annotated[str, msgspec.Meta(min_length=1)] = ""
 
     @property
     def argument(self) -> str:

@@ -196,7 +196,6 @@ REFUSED: dict[str, tuple[Any, dict[str, str], int, int]] = {
     ),
     "no name": (ask("resources/read", uri=URI), {"mcp_method": "resources/read"}, 400, -32020),
     "an unknown method": (ask("skills/forget"), {"mcp_method": "skills/forget"}, 404, -32601),
-    "a cursor of somebody else": (ask("skills/list", cursor="x"), {"mcp_method": "skills/list"}, 400, -32602),
     "a batch": ([ask()], {}, 400, -32600),
     "no JSON": (b"{", {}, 400, -32700),
     "an unknown version": (
@@ -213,6 +212,28 @@ def test_a_request_against_the_rules_is_refused_as_the_specification_says(servic
     body, headers, status, code = REFUSED[case]
     answer = post(service, body, **headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+
+
+LISTS: list[tuple[str, dict[str, Any]]] = [
+    ("tools/list", {}),
+    ("prompts/list", {}),
+    ("resources/list", {}),
+    ("resources/templates/list", {}),
+    ("skills/list", {}),
+    ("resources/directory/read", {"uri": "skill://main/calculator"}),
+]
+
+
+@pytest.mark.parametrize(("method", "params"), LISTS)
+@pytest.mark.parametrize("cursor", ["", "junk"])
+async def test_a_cursor_that_was_not_given_out_is_refused_whatever_is_kept(
+    service: Service, method: str, params: dict[str, Any], cursor: str
+) -> None:
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+        assert "result" in await mcp_wire.request(client, method, params)  # kept from now on
+        answer = await client.post(**mcp_wire.composed(method, {**params, "cursor": cursor}))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32602)
+    assert answer.json()["error"]["message"].endswith("list again without one")
 
 
 def test_an_unknown_uri_is_named_with_its_error(service: Service) -> None:

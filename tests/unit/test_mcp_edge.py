@@ -85,6 +85,7 @@ UNUSUAL = {
     "a batch": (LIST, b"[" + body("tools/list") + b"]"),
     "a member too many": (LIST, body("tools/list", more=1)),
     "a cursor where there is none": (LIST, body("tools/list", {"cursor": "x"})),
+    "an empty cursor": (headers("skills/list"), body("skills/list", {"cursor": ""})),
     "another name in the header": (headers("resources/read", "skill://x/y/z"), body("resources/read", {"uri": URI})),
     "no name in the header": (headers("resources/read"), body("resources/read", {"uri": URI})),
     "a name in base64": (headers("resources/read", "=?base64?eA==?="), body("resources/read", {"uri": URI})),

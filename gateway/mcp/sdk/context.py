@@ -44,6 +44,16 @@ def cacheable(
     return {**result, **of_revision(revision), **COMPLETE}
 
 
+def one_page(params: types.PaginatedRequestParams | None) -> None:
+    """For a list of one page, which gives out no cursor. Raises `MCPError` for any."""
+    if params is not None and params.cursor is not None:
+        raise unknown_cursor()
+
+
+def unknown_cursor() -> MCPError:
+    return MCPError(types.INVALID_PARAMS, "this cursor was not given out here; list again without one")
+
+
 def unknown_resource(uri: str) -> MCPError:
     return MCPError(types.INVALID_PARAMS, f"there is no resource {uri}", {"uri": uri})
 

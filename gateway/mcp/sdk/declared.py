@@ -11,6 +11,7 @@ from gateway.mcp.sdk.context import (
     cacheable,
     caller_of,
     level_of,
+    one_page,
     principal_of,
     unknown_resource,
 )
@@ -44,7 +45,8 @@ class DeclaredResources:
     async def list_templates(
         self, context: RequestContext, params: types.PaginatedRequestParams | None
     ) -> dict[str, Any]:
-        result = await self._skills.list_templates(context, params)
+        one_page(params)
+        result = await self._skills.list_templates(context)
         own = [_shown(tool, "uriTemplate") for tool in self._declared(context) if variables(tool.spec.uri)]
         result["resourceTemplates"] += own
         return result

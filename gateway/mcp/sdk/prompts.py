@@ -8,7 +8,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from gateway.mcp import uris
-from gateway.mcp.sdk.context import RequestContext, answering, cacheable, caller_of, level_of, principal_of
+from gateway.mcp.sdk.context import RequestContext, answering, cacheable, caller_of, level_of, one_page, principal_of
 from gateway.mcp.sdk.dialogue import Questions, converse
 from gateway.mcp.sdk.legacy import LegacySessions
 from gateway.mcp.wire import COMPLETE, DIGEST_META, VERSION_META
@@ -31,7 +31,10 @@ class PromptHandlers:
         self._replica = replica
         self._sessions = sessions
 
-    async def list_prompts(self, context: RequestContext, _: types.PaginatedRequestParams | None) -> dict[str, Any]:
+    async def list_prompts(
+        self, context: RequestContext, params: types.PaginatedRequestParams | None
+    ) -> dict[str, Any]:
+        one_page(params)
         principal = principal_of(context)
         with answering():
             principal.require("read")

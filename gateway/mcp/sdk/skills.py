@@ -5,10 +5,18 @@ from functools import partial
 from typing import Any
 
 import mcp_types as types
-from mcp.shared.exceptions import MCPError
 
 from gateway.mcp import uris
-from gateway.mcp.sdk.context import RequestContext, answering, cacheable, level_of, principal_of, unknown_resource
+from gateway.mcp.sdk.context import (
+    RequestContext,
+    answering,
+    cacheable,
+    level_of,
+    one_page,
+    principal_of,
+    unknown_cursor,
+    unknown_resource,
+)
 from gateway.mcp.skill_list import PAGE, is_cursor, is_listable, skill_entry
 from gateway.mcp.wire import DIGEST_META, VERSION_META
 from gateway.operations.skills import ReadFile, file_bytes
@@ -48,6 +56,7 @@ class SkillResources:
         return cacheable(context, {"skill": skill_entry(skill, version)})
 
     async def read_directory(self, context: RequestContext, params: DirectoryParams) -> dict[str, Any]:
+        one_page(params)
         skill, version, path = await self._resolve(context, params.uri)
         children: dict[str, dict[str, Any]] = {}
         prefix = f"{path}/" if path else ""
@@ -79,11 +88,7 @@ class SkillResources:
         ]
         return cacheable(context, _with_cursor({"resources": resources}, cursor), revision=self._replica.view.revision)
 
-    async def list_templates(
-        self,
-        context: RequestContext,
-        params: types.PaginatedRequestParams | None,  # noqa: ARG002  # the handler's shape
-    ) -> dict[str, Any]:
+    async def list_templates(self, context: RequestContext) -> dict[str, Any]:
         templates = [
             {
                 "uriTemplate": "skill://{owner}/{name}/{+path}",
@@ -170,7 +175,7 @@ def _page(skills: list[Skill], cursor: str | None) -> tuple[list[Skill], str | N
     """The page after `cursor` (the last id of the page before)."""
     if cursor is not None:
         if not is_cursor(cursor):
-            raise MCPError(types.INVALID_PARAMS, "this cursor was not given out here")
+            raise unknown_cursor()
         skills = [skill for skill in skills if skill.id > cursor]
     return skills[:PAGE], skills[PAGE - 1].id if len(skills) > PAGE else None
 

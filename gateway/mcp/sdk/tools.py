@@ -10,7 +10,7 @@ from mcp.shared.exceptions import MCPError
 from gateway.mcp import results
 from gateway.mcp.meta_tools import META_TOOLS, call_meta
 from gateway.mcp.sdk import tasks
-from gateway.mcp.sdk.context import RequestContext, answering, cacheable, caller_of, level_of, principal_of
+from gateway.mcp.sdk.context import RequestContext, answering, cacheable, caller_of, level_of, one_page, principal_of
 from gateway.mcp.sdk.dialogue import Questions, converse
 from gateway.mcp.sdk.legacy import LegacySessions
 from gateway.mcp.sdk.tasks import TaskHandlers
@@ -36,11 +36,8 @@ class ToolHandlers:
         self._tasks = task_handlers
         self._sessions = sessions
 
-    async def list_tools(
-        self,
-        context: RequestContext,
-        params: types.PaginatedRequestParams | None,  # noqa: ARG002  # one page holds all
-    ) -> dict[str, Any]:
+    async def list_tools(self, context: RequestContext, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
+        one_page(params)
         principal = principal_of(context)
         with answering():
             principal.require("read")
