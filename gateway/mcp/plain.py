@@ -4,6 +4,7 @@ Whatever is not of this form is the SDK's to read, and to refuse.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -19,7 +20,11 @@ CALL = "tools/call"
 LISTEN = "subscriptions/listen"
 _MODERN = MODERN.encode()
 _NONE: dict[str, Any] = {}
-_ROUTING = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"content-length", b"accept"))
+_ROUTING = frozenset(
+    (b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"content-length", b"content-type", b"accept")
+)
+# Clients send one each, many times.
+_TYPES_MAX = 64
 
 _P = "io.modelcontextprotocol/"
 
@@ -117,6 +122,14 @@ def trimmed(headers: Headers) -> Headers:
     return [(name, value.strip(b" \t")) for name, value in headers]
 
 
+@lru_cache(_TYPES_MAX)
+def _is_served(content_type: bytes, accept: bytes) -> bool:
+    """Whether the SDK reads such a body and answers such a client, but for wildcards, which it may look at itself."""
+    accepted = {each.partition(b";")[0].strip().lower() for each in accept.split(b",")}
+    is_json = content_type.lower().startswith(b"application/json")
+    return is_json and accepted >= {b"application/json", b"text/event-stream"}
+
+
 def routing_of(headers: Headers) -> dict[bytes, bytes] | None:
     """The headers that decide, each given once, trimmed; None for a request that is not of the plain form."""
     found: dict[bytes, bytes] = {}
@@ -127,13 +140,11 @@ def routing_of(headers: Headers) -> dict[bytes, bytes] | None:
             found[name] = value.strip(b" \t")
         elif name.startswith(b"mcp-"):  # Mcp-Param-*, Mcp-Session-Id, and what may come
             return None
-    accept = found.get(b"accept", b"")
     length = found.get(b"content-length", b"")
     if (
         found.get(b"mcp-protocol-version") != _MODERN
         or found.get(b"mcp-method") not in _DECODES
-        or b"application/json" not in accept
-        or b"text/event-stream" not in accept
+        or not _is_served(found.get(b"content-type", b""), found.get(b"accept", b""))
         or not length.isdigit()
         or len(length) > _LENGTH_DIGITS_MAX
         or int(length) > BODY_BYTES_MAX

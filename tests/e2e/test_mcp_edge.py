@@ -236,6 +236,26 @@ async def test_a_cursor_that_was_not_given_out_is_refused_whatever_is_kept(
     assert answer.json()["error"]["message"].endswith("list again without one")
 
 
+@pytest.mark.parametrize(
+    ("method", "params"), [READS[1], ("tools/call", {"name": "load_skill", "arguments": {"skill": "main/calculator"}})]
+)
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"content_type": "text/plain"}, 400),
+        ({"accept": "application/jsonx, text/event-streamy"}, 406),
+    ],
+)
+async def test_types_that_the_sdk_refuses_are_refused_whatever_is_kept(
+    service: Service, method: str, params: dict[str, Any], changed: dict[str, str], status: int
+) -> None:
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+        assert "result" in await mcp_wire.request(client, method, params)  # kept from now on
+    named = {"mcp_name": params["name"]} if "name" in params else {}
+    answer = post(service, ask(method, **params), mcp_method=method, **named, **changed)
+    assert answer.status_code == status
+
+
 def test_an_unknown_uri_is_named_with_its_error(service: Service) -> None:
     for uri in (
         "skill://main/none/SKILL.md",

@@ -21,6 +21,7 @@ def headers(method: str, name: str = "", **changed: str) -> list[tuple[bytes, by
     values = {
         "accept": "application/json, text/event-stream",
         "content-length": "10",
+        "content-type": "application/json",
         "mcp-protocol-version": VERSION,
         "mcp-method": method,
         **({"mcp-name": name} if name else {}),
@@ -60,15 +61,27 @@ def test_white_space_around_header_values_is_no_part_of_them() -> None:
     assert parsed([(key, b" \t" + value + b" ") for key, value in headers("tools/list")], body("tools/list"))
 
 
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
+@pytest.mark.parametrize("accept", ["text/event-stream,application/json", "Application/JSON;q=1 , text/event-stream"])
+def test_types_are_read_as_http_has_them(content_type: str, accept: str) -> None:
+    assert parsed(headers("tools/list", content_type=content_type, accept=accept), body("tools/list"))
+
+
 LIST = headers("tools/list")
 UNUSUAL = {
     "another version": (headers("tools/list", mcp_protocol_version="2025-11-25"), body("tools/list")),
     "a session": (headers("tools/list", mcp_session_id="s"), body("tools/list")),
     "a parameter header": (headers("tools/list", mcp_param_region="x"), body("tools/list")),
-    "a header twice": ([*LIST, LIST[2]], body("tools/list")),
+    "a header twice": ([*LIST, LIST[3]], body("tools/list")),
     "another method in the body": (LIST, body("skills/list")),
     "a method not kept": (headers("completion/complete"), body("completion/complete")),
     "no stream accepted": (headers("tools/list", accept="application/json"), body("tools/list")),
+    "types that only look like it": (
+        headers("tools/list", accept="application/jsonx, text/event-streamy"),
+        body("tools/list"),
+    ),
+    "another type of body": (headers("tools/list", content_type="text/plain"), body("tools/list")),
+    "no type of body": ([each for each in LIST if each[0] != b"content-type"], body("tools/list")),
     "a large body": (headers("tools/list", content_length=str(BODY_BYTES_MAX + 1)), body("tools/list")),
     "a length of many digits": (headers("tools/list", content_length="0" * 5000 + "10"), body("tools/list")),
     "a length that is none": (headers("tools/list", content_length="-1"), body("tools/list")),
