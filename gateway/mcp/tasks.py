@@ -37,7 +37,9 @@ class Admitted(NamedTuple):
 
 
 async def admitted(streams: ListenStreams, runs: Runs, wanted: Filter, principal: Principal) -> Admitted:
-    """Raises `Exhausted`."""
+    """Raises `Exhausted`, and `Forbidden`: who may not list is not told what has changed, but of own tasks."""
+    if wanted.kinds() or wanted.resource_subscriptions:
+        principal.require("read")
     streams.admit(wanted, principal)
     own = await own_tasks(runs, wanted.task_ids, principal)
 

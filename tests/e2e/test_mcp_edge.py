@@ -224,6 +224,17 @@ LISTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.parametrize("method", [method for method, params in LISTS if not params])
+async def test_every_list_says_the_revision_and_is_as_fresh_as_was_asked(service: Service, method: str) -> None:
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+        known = (await mcp_wire.request(client, "skills/list"))["result"]
+        listed = (await mcp_wire.request(client, method))["result"]
+        refused = await mcp_wire.request(client, method, consistency="session=999999")
+    # A new ranking is a change of the tools alone.
+    assert listed["_meta"]["dev.skillwire/revision"] >= known["_meta"]["dev.skillwire/revision"]
+    assert refused["error"]["data"]["code"] == "not_yet"
+
+
 @pytest.mark.parametrize(("method", "params"), LISTS)
 @pytest.mark.parametrize("cursor", ["", "junk"])
 async def test_a_cursor_that_was_not_given_out_is_refused_whatever_is_kept(

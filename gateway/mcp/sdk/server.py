@@ -136,7 +136,9 @@ class SkillServer(Server[Any]):
         return {}
 
     async def _remember_session(self, context: RequestContext, _: types.NotificationParams) -> None:
-        self._sessions.add(context.session, principal_of(context).viewer)
+        principal = principal_of(context)
+        if "read" in principal.scopes:  # who may not list is not told what has changed
+            self._sessions.add(context.session, principal.viewer)
 
 
 class SessionManager(StreamableHTTPSessionManager):

@@ -89,6 +89,9 @@ class SkillResources:
         return cacheable(context, _with_cursor({"resources": resources}, cursor), revision=self._replica.view.revision)
 
     async def list_templates(self, context: RequestContext) -> dict[str, Any]:
+        with answering():
+            principal_of(context).require("read")
+            await self._replica.current(level_of(context))
         templates = [
             {
                 "uriTemplate": "skill://{owner}/{name}/{+path}",
@@ -101,7 +104,7 @@ class SkillResources:
                 "description": "A file of one version; its bytes never change.",
             },
         ]
-        return cacheable(context, {"resourceTemplates": templates})
+        return cacheable(context, {"resourceTemplates": templates}, revision=self._replica.view.revision)
 
     async def read_resource(self, context: RequestContext, params: types.ReadResourceRequestParams) -> dict[str, Any]:
         skill, version, path = await self.find(context, params.uri)
