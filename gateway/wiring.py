@@ -98,7 +98,8 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
         )
         view = CatalogView(snapshot)
         tools, tool_lists = ToolView(view), CompiledLists()
-        ranking = ToolRanking(store, feed, replica=replica_id, limit=settings.tools_list_limit)
+        limit = settings.tools_list_limit
+        ranking = ToolRanking(store, feed, replica=replica_id, limit=limit, is_tool=tools.has)
         await ranking.load()
         horizon = Horizon(snapshot.position.epoch, snapshot.position.seq)
         memory, cache = _open_cache(settings, stack, feed, horizon, second, Codec(await store.secret("cache")))

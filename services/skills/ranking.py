@@ -8,7 +8,7 @@ made of the old list is refused as after any other change.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import msgspec
@@ -32,15 +32,24 @@ log = structlog.get_logger(__name__)
 
 
 class ToolRanking:
-    """A `ChangeSink`; `load` before it is asked."""
+    """A `ChangeSink`; `load` before it is asked. `is_tool` tells tools of skills from whatever else is logged as called:
+    counted, those would take places among the listed, and a tool that comes to be listed would be no change."""
 
     def __init__(
-        self, store: MetadataStore, feed: ChangeFeed, *, replica: str, limit: int, every_s: float = EVERY_S
+        self,
+        store: MetadataStore,
+        feed: ChangeFeed,
+        *,
+        replica: str,
+        limit: int,
+        is_tool: Callable[[str], bool],
+        every_s: float = EVERY_S,
     ) -> None:
         self._store = store
         self._feed = feed
         self._replica = replica
         self._limit = limit
+        self._is_tool = is_tool
         self._every_s = every_s
         self._ranks: dict[str, int] = {}
         self._is_stale = asyncio.Event()
@@ -90,7 +99,7 @@ class ToolRanking:
         before: str | None = None
         for _ in range(CALLS_MAX // _PAGE):
             page = await self._store.invocations(InvocationQuery(_PAGE, before=before))
-            calls.update(call.target for call in page)
+            calls.update(call.target for call in page if self._is_tool(call.target))
             if len(page) < _PAGE:
                 break
             before = page[-1].id

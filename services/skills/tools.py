@@ -67,6 +67,10 @@ class ToolView:
     def resources(self, sees: Sees) -> list[CallableTool]:
         return self._listed("resource", sees)
 
+    def has(self, name: str) -> bool:
+        """Whether any skill has such a tool, whoever sees it."""
+        return self.find(name, lambda _: True) is not None
+
     def find(self, name: str, sees: Sees) -> CallableTool | None:
         return self._found("tool", name, sees)
 

@@ -70,7 +70,8 @@ class Feed:
 
 async def ranking(calls: Calls, limit: int, replica: str = "a") -> tuple[ToolRanking, Feed]:
     feed = Feed()
-    made = ToolRanking(cast(MetadataStore, calls), cast(ChangeFeed, feed), replica=replica, limit=limit)
+    store, at = cast(MetadataStore, calls), cast(ChangeFeed, feed)
+    made = ToolRanking(store, at, replica=replica, limit=limit, is_tool=view().has)
     await made.load()
     await made.refresh()
     made.apply(calls.rows)
@@ -97,6 +98,15 @@ async def test_only_another_set_of_listed_tools_is_a_change() -> None:
     calls.targets += ["main_b_y"] * 5
     await made.refresh()
     assert (len(calls.rows), feed.committed_up_to) == (2, 2)
+
+
+async def test_what_is_no_tool_takes_no_place_among_the_listed() -> None:
+    calls = Calls(["load_skill", "review", "skill://main/a/SKILL.md", "main_gone_x"] * 9 + ["main_a_x", "main_b_x"])
+    made, _ = await ranking(calls, limit=2)
+    calls.targets += ["main_b_y"] * 5
+    await made.refresh()
+    made.apply(calls.rows)
+    assert names(made.listed(view().listed(everyone))) == ["main_a_x", "main_b_y"]
 
 
 async def test_another_replica_neither_counts_within_the_hour_nor_lists_by_counts_of_its_own() -> None:
