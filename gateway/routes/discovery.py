@@ -38,6 +38,7 @@ _DOCUMENTS = ("/.well-known/agent-skills/index.json", "/.well-known/skills/index
 _INDEX = re.compile(f"(?:/([^/]+)(?:/([^/]+))?)?(?:{'|'.join(map(re.escape, _DOCUMENTS))})")
 _INDEX_CACHE = "private, no-cache"
 _DESCRIPTION_MAX = 1024
+_METHODS = ["GET", "HEAD"]
 _INDEXES_MAX = 64
 
 Owner = Annotated[str, Path(pattern=OWNER_PATTERN)]
@@ -169,16 +170,16 @@ def discovery_router(replica: Replica, discovery: Discovery) -> APIRouter:
         return await answer(request, owner, name)
 
     for document in _DOCUMENTS:
-        router.add_api_route(document, all_skills)
-        router.add_api_route(f"/{{owner}}{document}", of_owner)
-        router.add_api_route(f"/{{owner}}/{{name}}{document}", of_name)
+        router.add_api_route(document, all_skills, methods=_METHODS)
+        router.add_api_route(f"/{{owner}}{document}", of_owner, methods=_METHODS)
+        router.add_api_route(f"/{{owner}}/{{name}}{document}", of_name, methods=_METHODS)
 
-    @router.get("/.well-known/agent-skills/{owner}/{name}/{version}/skill.tar.gz")
+    @router.api_route("/.well-known/agent-skills/{owner}/{name}/{version}/skill.tar.gz", methods=_METHODS)
     async def archive(request: Request, owner: Owner, name: Name, version: Number) -> Response:
         digest, data = await discovery.archive(context_of(request, replica), f"{owner}/{name}", version)
         return _answer(request, digest, data, "application/gzip", "private, immutable, max-age=31536000")
 
-    @router.get("/.well-known/agent-skills/{owner}/{name}/{version}/SKILL.md")
+    @router.api_route("/.well-known/agent-skills/{owner}/{name}/{version}/SKILL.md", methods=_METHODS)
     async def skill_md(request: Request, owner: Owner, name: Name, version: Number) -> Response:
         context = context_of(request, replica)
         context.principal.require("read")
@@ -197,4 +198,4 @@ def _answer(request: Request, tag: str, data: bytes, media_type: str, cache: str
 
 
 def _has(if_none_match: str, tag: str) -> bool:
-    return f'"{tag}"' in if_none_match
+    return f'"{tag}"' in if_none_match or if_none_match.strip() == "*"

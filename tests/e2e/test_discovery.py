@@ -103,6 +103,24 @@ def test_what_a_client_has_is_not_sent_again_until_it_changes(service: Service, 
     assert httpx2.get(f"{service.url}{INDEX}", headers={"if-none-match": first.headers["etag"]}).status_code == 200
 
 
+def test_head_is_answered_as_get_without_the_body(service: Service) -> None:
+    artifacts = [entry["url"] for entry in index(service).values()]
+    assert {url.rpartition("/")[2] for url in artifacts} == {"skill.tar.gz", "SKILL.md"}
+    for path in (INDEX, f"/main{INDEX}", f"/main/calculator{INDEX}", "/.well-known/skills/index.json", *artifacts):
+        got = httpx2.get(f"{service.url}{path}", timeout=30)
+        head = httpx2.head(f"{service.url}{path}", timeout=30)
+        assert (head.status_code, head.content) == (200, b"")
+        for name in ("etag", "content-length", "content-type", "cache-control"):
+            assert head.headers[name] == got.headers[name], (path, name)
+
+
+def test_a_client_that_has_any_copy_is_answered_304(service: Service) -> None:
+    for path in (INDEX, next(iter(index(service).values()))["url"]):
+        for more in ({}, {"x-consistency": "bounded"}):  # at once, and by the route
+            answer = httpx2.get(f"{service.url}{path}", headers={"if-none-match": "*", **more}, timeout=30)
+            assert (answer.status_code, answer.content) == (304, b"")
+
+
 def test_an_unknown_version_is_not_found(service: Service) -> None:
     for path in ("main/calculator/99/skill.tar.gz", "main/none/1/SKILL.md", "main/calculator/0/SKILL.md"):
         answer = httpx2.get(f"{service.url}/.well-known/agent-skills/{path}", timeout=30)
