@@ -1,6 +1,7 @@
 """A folder of 2,400 skills: some that are looked for, the rest to hide them among."""
 
 import itertools
+import json
 import lzma
 import tarfile
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ def fill(skills: Path, count: int) -> None:
 
 def write(skills: Path, descriptions: Mapping[str, str]) -> None:
     for name, description in descriptions.items():
-        write_skill(skills, name, description)
+        write_skill(skills, name, json.dumps(description))  # quoted: some hold a colon
     fill(skills, SIZE - len(descriptions))
 
 
