@@ -126,14 +126,20 @@ def _add_export(router: APIRouter, replica: Replica) -> None:
         return Response(data, headers=headers, media_type="application/zip")
 
 
-def media_type(path: str, data: bytes) -> str:
-    """What a file is served as: skills are data, never pages or scripts of this site."""
+def type_of_name(path: str) -> str | None:
+    """The type of any file of this name; None where the bytes tell."""
     suffix = path[path.rfind(".") :].lower() if "." in path else ""
     if suffix in _TYPES:
         return _TYPES[suffix]
     guessed = mimetypes.guess_type(path)[0]
-    if guessed in _AS_THEY_ARE:
-        return guessed
+    return guessed if guessed in _AS_THEY_ARE else None
+
+
+def media_type(path: str, data: bytes) -> str:
+    """What a file is served as: skills are data, never pages or scripts of this site."""
+    named = type_of_name(path)
+    if named is not None:
+        return named
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:

@@ -267,6 +267,28 @@ async def test_types_that_the_sdk_refuses_are_refused_whatever_is_kept(
     assert answer.status_code == status
 
 
+async def test_a_directory_says_the_types_that_files_are_read_with(service: Service) -> None:
+    said = {}
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+        for uri in ("skill://main/calculator", "skill://main/calculator/scripts"):
+            listed = (await mcp_wire.request(client, "resources/directory/read", {"uri": uri}))["result"]["resources"]
+            for child in listed:
+                said[child["name"]] = child.get("mimeType")
+                if said[child["name"]] == "inode/directory":
+                    continue
+                read = (await mcp_wire.request(client, "resources/read", {"uri": child["uri"]}))["result"]
+                assert said[child["name"]] in (read["contents"][0]["mimeType"], None)
+    assert said == {
+        "calculator": "text/markdown",
+        "tools.json": "application/json",
+        "scripts": "inode/directory",
+        # Whether it is text is known once it is read.
+        "calculator.py": None,
+        "numbers_text.py": None,
+        "units.py": None,
+    }
+
+
 def test_an_unknown_uri_is_named_with_its_error(service: Service) -> None:
     for uri in (
         "skill://main/none/SKILL.md",

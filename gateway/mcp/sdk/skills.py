@@ -22,7 +22,7 @@ from gateway.mcp.wire import DIGEST_META, VERSION_META
 from gateway.operations.skills import ReadFile, file_bytes
 from gateway.operations.table import Context
 from gateway.replica import Replica
-from gateway.routes.packages import media_type
+from gateway.routes.packages import media_type, type_of_name
 from services.failures import NotFound
 from services.models import FileEntry, Skill, Version
 
@@ -149,13 +149,14 @@ class SkillResources:
 
 
 def _resource(skill: Skill, version: Version, entry: FileEntry, name: str) -> dict[str, Any]:
-    resource = {
+    resource: dict[str, Any] = {
         "uri": uris.pinned(skill, version, entry.path),
         "name": name,
-        "mimeType": "text/markdown" if entry.path.endswith(".md") else "application/octet-stream",
         "size": entry.size,
         "_meta": {VERSION_META: version.version, DIGEST_META: version.digest},
     }
+    if (kind := type_of_name(entry.path)) is not None:  # else the bytes tell, which a list does not read
+        resource["mimeType"] = kind.partition(";")[0]
     if entry.path == uris.SKILL_MD:
         resource |= {"name": skill.name, "description": version.description}
     return resource
