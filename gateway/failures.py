@@ -41,6 +41,8 @@ _RPC_CODE: dict[type[failures.ServiceError], int] = {
     failures.Unavailable: -32010,
     failures.ToolFailed: -32011,
 }
+# Refused for what was asked, not for a load that passes: a new try fares no better.
+_FOR_GOOD = frozenset(("too_many_watched", "too_many_rounds"))
 INTERNAL = "something went wrong here; the log names it under this request id"
 
 
@@ -50,6 +52,18 @@ def _own(table: dict[type[failures.ServiceError], int], error: failures.ServiceE
 
 def status_of(error: failures.ServiceError) -> int:
     return _own(_STATUS, error, 500)
+
+
+def retry_after_s(error: failures.ServiceError) -> float | None:
+    """After what time a new try makes sense, None where none does."""
+    if isinstance(error, failures.Exhausted):
+        return None if error.code in _FOR_GOOD else error.retry_after_s
+    return 1.0 if isinstance(error, failures.Unavailable) else None
+
+
+def retry_headers(error: failures.ServiceError) -> dict[str, str]:
+    after_s = retry_after_s(error)
+    return {} if after_s is None else {"retry-after": str(max(1, round(after_s)))}
 
 
 def problem(
@@ -79,11 +93,7 @@ def problem(
 def http_answer(error: Exception, request_id: str) -> Response:
     """The answer for any exception; an unexpected one is logged and says nothing of itself."""
     if isinstance(error, failures.ServiceError):
-        headers = None
-        if isinstance(error, failures.Exhausted):
-            headers = {"retry-after": str(max(1, round(error.retry_after_s)))}
-        elif isinstance(error, failures.Unavailable):
-            headers = {"retry-after": "1"}
+        headers = retry_headers(error)
         return problem(status_of(error), error.code, error.message, request_id, dict(error.facts), headers)
     log.error("unexpected failure", exc_info=error)
     return problem(500, "internal", INTERNAL, request_id)
@@ -94,8 +104,8 @@ def rpc_error(error: Exception) -> RpcError:
     if isinstance(error, failures.ServiceError):
         metrics.failures.labels(error.code).inc()
         data: dict[str, Any] = {"code": error.code, **error.facts}
-        if isinstance(error, failures.Exhausted):
-            data["retryAfterMs"] = round(error.retry_after_s * 1000)
+        if isinstance(error, failures.Exhausted) and (after_s := retry_after_s(error)) is not None:
+            data["retryAfterMs"] = round(after_s * 1000)
         return RpcError(_own(_RPC_CODE, error, -32603), error.message, data)
     metrics.failures.labels("internal").inc()
     log.error("unexpected failure", exc_info=error)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.failures import rpc_error, status_of
+from gateway.failures import retry_headers, rpc_error, status_of
 from gateway.lane import Asked
 from gateway.mcp.answers import Answers, Key
 from gateway.mcp.meta_tools import QUICK_TOOLS, call_meta
@@ -139,7 +139,9 @@ class McpEdge:
             wanted, task_states = await admitted(self._streams, self._replica.runs, wanted, principal)
         except ServiceError as error:
             told = rpc_error(error)
-            await _send_whole(send, encode_error(ask.id, told.code, told.message, told.data), status_of(error))
+            body = encode_error(ask.id, told.code, told.message, told.data)
+            headers = [(name.encode(), value.encode()) for name, value in retry_headers(error).items()]
+            await _send_whole(send, body, status_of(error), *headers)
             return
         _BY_EDGE.inc()
         await self._streams.serve(ask.id, wanted, principal, receive, send, task_states)
@@ -222,11 +224,11 @@ async def _send(send: Send, data: bytes, request_id: bytes) -> None:
     await send({"type": "http.response.body", "body": tail})
 
 
-async def _send_whole(send: Send, body: bytes, status: int = 200) -> None:
-    await send(_start(len(body), status))
+async def _send_whole(send: Send, body: bytes, status: int = 200, *headers: tuple[bytes, bytes]) -> None:
+    await send(_start(len(body), status, *headers))
     await send({"type": "http.response.body", "body": body})
 
 
-def _start(length: int, status: int = 200) -> Message:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
+def _start(length: int, status: int = 200, *more: tuple[bytes, bytes]) -> Message:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length), *more]
     return {"type": "http.response.start", "status": status, "headers": headers}

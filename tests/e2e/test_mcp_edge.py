@@ -267,6 +267,18 @@ async def test_types_that_the_sdk_refuses_are_refused_whatever_is_kept(
     assert answer.status_code == status
 
 
+@pytest.mark.parametrize(("more", "status"), [({}, 429), ({"consistency": "bounded"}, 200)], ids=["edge", "sdk"])
+async def test_a_stream_that_would_watch_too_much_is_not_told_to_come_back(
+    service: Service, more: dict[str, Any], status: int
+) -> None:
+    wanted = {"notifications": {"resourceSubscriptions": [f"skill://main/a/{number}" for number in range(1001)]}}
+    async with httpx2.AsyncClient(base_url=service.url, timeout=10) as client:
+        answer = await client.post(**mcp_wire.composed("subscriptions/listen", wanted, **more))
+        assert (answer.status_code, "retry-after" in answer.headers) == (status, False)
+        error = (await mcp_wire.request(client, "subscriptions/listen", wanted, **more))["error"]
+    assert (error["code"], error["data"]) == (-32029, {"code": "too_many_watched"})
+
+
 async def test_a_directory_says_the_types_that_files_are_read_with(service: Service) -> None:
     said = {}
     async with httpx2.AsyncClient(base_url=service.url) as client:

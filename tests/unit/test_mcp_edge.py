@@ -1,13 +1,19 @@
 """Which requests the edge may answer itself, and that it leaves every other one as it came."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Message, Scope
 
+from gateway.mcp.edge import PATH, McpEdge
 from gateway.mcp.plain import BODY_BYTES_MAX, parse, routing_of, trimmed
+from gateway.mcp.streams import ListenStreams
+from gateway.principal import LOCAL
+from gateway.replica import Replica
 from tests.support.mcp_wire import VERSION
 
 META = {
@@ -119,6 +125,30 @@ UNUSUAL = {
 @pytest.mark.parametrize("case", UNUSUAL)
 def test_everything_unusual_is_left_to_the_sdk(case: str) -> None:
     assert parsed(*UNUSUAL[case]) is None
+
+
+@pytest.mark.anyio
+async def test_a_stream_for_which_there_is_no_room_is_told_when_to_come_back() -> None:
+    async def nowhere(*_: Any) -> None:
+        raise AssertionError("somebody else saw it")
+
+    replica = cast(Replica, SimpleNamespace(version="0", view=None, feed=None, runs=None))
+    edge = McpEdge(nowhere, nowhere, replica, ListenStreams(streams_max=0))
+    asked = body("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": asked}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {"type": "http", "method": "POST", "path": PATH, "state": {"principal": LOCAL}}
+    await edge({**scope, "headers": headers("subscriptions/listen")}, receive, send)
+    start, part = sent
+    assert (start["status"], dict(start["headers"])[b"retry-after"]) == (429, b"1")
+    error = msgspec.json.decode(part["body"])["error"]
+    assert (error["code"], error["data"]) == (-32029, {"code": "too_many_streams", "retryAfterMs": 1000})
 
 
 @given(st.binary(max_size=200))
