@@ -279,6 +279,22 @@ async def test_a_stream_that_would_watch_too_much_is_not_told_to_come_back(
     assert (error["code"], error["data"]) == (-32029, {"code": "too_many_watched"})
 
 
+@pytest.mark.parametrize("member", ["resourceSubscriptions", "taskIds"])
+async def test_half_a_surrogate_pair_is_no_name_of_what_to_watch(service: Service, member: str) -> None:
+    wanted = {"notifications": {member: ["\ud800"]}}
+    tasks: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+    composed = mcp_wire.composed("subscriptions/listen", wanted, capabilities=tasks)
+    data = json.dumps(composed.pop("json")).encode()
+    headers = {**composed.pop("headers"), "content-type": "application/json"}
+    async with (
+        httpx2.AsyncClient(base_url=service.url, timeout=10) as client,
+        client.stream("POST", **composed, content=data, headers=headers) as answer,
+    ):
+        line = await anext(line async for line in answer.aiter_lines() if "{" in line)
+    error = json.loads(line.removeprefix("data: "))["error"]
+    assert (error["code"], "surrogate" in error["message"]) == (-32602, True)
+
+
 async def test_a_directory_says_the_types_that_files_are_read_with(service: Service) -> None:
     said = {}
     async with httpx2.AsyncClient(base_url=service.url) as client:

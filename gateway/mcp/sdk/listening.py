@@ -96,6 +96,11 @@ def _filter(asked: types.SubscriptionFilter) -> Filter:
     """Without what we do not know, which the acknowledgement leaves out."""
     given = asked.model_dump(by_alias=True, exclude_none=True)
     try:
-        return msgspec.convert({name: value for name, value in given.items() if name in _KNOWN}, Filter)
+        wanted = msgspec.convert({name: value for name, value in given.items() if name in _KNOWN}, Filter)
+        _encode(wanted)
     except msgspec.ValidationError as error:
         raise MCPError(types.INVALID_PARAMS, f"notifications: {error}") from error
+    except UnicodeEncodeError as error:
+        what = "notifications: holds half of a surrogate pair, which is no text"
+        raise MCPError(types.INVALID_PARAMS, what) from error
+    return wanted
