@@ -32,13 +32,13 @@ _BODY_SLACK_BYTES = 1024 * 1024
 
 def create_app(
     replica: Replica,
+    discovery: Discovery,
     forwarding: SessionForwarding,
     streams: ListenStreams,
     authenticator: Authenticator,
     draining: Draining,
 ) -> Edge:
-    """Everything that is served on the port; the replica and `forwarding` stay the caller's to close."""
-    discovery = Discovery(replica)
+    """Everything that is served on the port; the replica, `discovery` and `forwarding` stay the caller's to close."""
     app = FastAPI(title="Skillwire", version=replica.version, docs_url=None, redoc_url=None)
     app.include_router(probes_router(replica, draining))
     app.include_router(packages_router(replica))

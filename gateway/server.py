@@ -28,6 +28,7 @@ from gateway.mcp.wire import STATE_SECRET
 from gateway.peers import SECRET as PEERS_SECRET
 from gateway.peers import Peers
 from gateway.replica import Replica
+from gateway.routes.discovery import Discovery
 from gateway.routes.probes import Draining
 from gateway.telemetry import Telemetry
 from gateway.wiring import open_replica
@@ -142,11 +143,13 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         stack.push_async_callback(sdk.close)
         forwarding = SessionForwarding(sdk, replica.presence, peers)
         stack.push_async_callback(forwarding.close)
+        discovery = Discovery(replica)
+        stack.push_async_callback(discovery.close)
         is_raw = await probe()
         if not is_raw:
             replica.notices.append("push goes through ASGI: this uvicorn does not hand connections over")
         with unbuilt():
-            app = create_app(replica, forwarding, push.streams, authenticator, draining)
+            app = create_app(replica, discovery, forwarding, push.streams, authenticator, draining)
         config = uvicorn.Config(
             app,
             lifespan="off",

@@ -8,6 +8,7 @@ change, each named with its digest. An index that was made before goes out as so
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -25,6 +26,7 @@ from gateway.routes.rest import context_of
 from notifier.events import Viewer
 from notifier.raw import Whole
 from services import metrics
+from services.cache.flight import Flights
 from services.models import NAME_PATTERN, OWNER_PATTERN, Skill, Version
 from services.skills.bundle import tar_gz
 from services.skills.catalog import served_file
@@ -47,7 +49,7 @@ Name = Annotated[str, Path(pattern=NAME_PATTERN, max_length=64)]
 
 
 class Discovery:
-    """Indexes and artifacts of one replica, kept encoded; an index is good until the catalog changes."""
+    """Indexes and artifacts of one replica, kept encoded; an index is good until the catalog changes. `close` it."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
@@ -55,6 +57,10 @@ class Discovery:
         self._digests: LRUCache[str, str] = LRUCache(DIGESTS_MAX)
         self._entries: LRUCache[tuple[str, int, str], bytes] = LRUCache(ENTRIES_MAX)
         self._archives: LRUCache[str, bytes] = LRUCache(ARCHIVES_BYTES_MAX, getsizeof=len)
+        self._flights: Flights[tuple[str, bytes]] = Flights()
+
+    async def close(self) -> None:
+        await self._flights.close()
 
     async def index(self, context: Context, owner: str, name: str) -> tuple[str, bytes]:
         """An entity tag and the document. An empty `owner` or `name` stands for all."""
@@ -65,9 +71,14 @@ class Discovery:
         kept = self._indexes.get((viewer, owner, name))
         if kept is not None and kept[0] == tag:
             return kept
+        # The first after a start reads every package (decision 0053): once, however many ask for it meanwhile.
+        key = repr((tag, viewer, owner, name))
+        return await self._flights.load(key, partial(self._made_index, context, tag, owner, name))
+
+    async def _made_index(self, context: Context, tag: str, owner: str, name: str) -> tuple[str, bytes]:
         entries = [await self._entry(context, skill) for skill in self._named(context, owner, name)]
         made = (tag, b'{"$schema":"%b","skills":[%b]}' % (SCHEMA.encode(), b",".join(entries)))
-        self._indexes[(viewer, owner, name)] = made
+        self._indexes[(context.principal.viewer, owner, name)] = made
         return made
 
     def kept(self, viewer: Viewer, owner: str, name: str) -> tuple[str, bytes] | None:
