@@ -157,14 +157,39 @@ def test_a_version_whose_number_is_given_out_again_after_a_restore_has_its_own_d
         assert entry["digest"] == f"sha256:{hashlib.sha256(artifact).hexdigest()}"
 
 
-@pytest.mark.skipif(not CLI.exists(), reason="`make conformance` installs the skills command line")
-def test_the_public_command_line_installs_from_here(service: Service, tmp_path: Path) -> None:
+def command_line(*arguments: str, home: Path) -> str:
+    """What the public `skills` says, which must end well."""
     node = shutil.which("node")
     assert node is not None
-    argv = [node, str(CLI), "add", service.url, "--skill", "*", "-y", "-a", "claude-code"]
-    environment = os.environ | {"DISABLE_TELEMETRY": "1", "HOME": str(tmp_path), "NO_COLOR": "1"}
-    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    argv = [node, str(CLI), *arguments]
+    environment = os.environ | {"DISABLE_TELEMETRY": "1", "HOME": str(home), "NO_COLOR": "1"}
+    done = subprocess.run(
+        argv,
+        cwd=home,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not CLI.exists(), reason="`make conformance` installs the skills command line")
+def test_the_public_command_line_lists_what_is_here(service: Service, tmp_path: Path) -> None:
+    listed = command_line("add", service.url, "--list", home=tmp_path).partition("Available Skills")[2].split("\n")
+    lines = [line.strip("\u2502 ") for line in listed]
+    for name, entry in index(service).items():
+        after = [line for line in lines[lines.index(name) :] if line]
+        assert after[1] == entry["description"]
+    assert not (tmp_path / ".claude").exists(), "it was asked for a list alone"
+
+
+@pytest.mark.skipif(not CLI.exists(), reason="`make conformance` installs the skills command line")
+def test_the_public_command_line_installs_from_here(service: Service, tmp_path: Path) -> None:
+    command_line("add", service.url, "--skill", "*", "-y", "-a", "claude-code", home=tmp_path)
     names = index(service).keys()
     installed = {path.parent.name: path for path in (tmp_path / ".claude" / "skills").glob("*/SKILL.md")}
     assert installed.keys() == names

@@ -351,6 +351,46 @@ async def test_a_call_with_odd_arguments_fails_and_says_which(
     assert result["content"][0]["text"].startswith(says)
 
 
+# What the header is that the body does not agree with.
+MISMATCHES = {
+    "another version in the body": "mcp-protocol-version",
+    "another method in the body": "mcp-method",
+    "another name in the body": "mcp-name",
+    "no name": "mcp-name",
+}
+
+
+@pytest.mark.parametrize("case", [*MISMATCHES, "an unknown version"])
+@pytest.mark.parametrize("more", [{}, {"dev.skillwire/consistency": "bounded"}], ids=["edge", "sdk"])
+async def test_an_error_of_the_specification_has_exactly_its_members(
+    service: Service, case: str, more: dict[str, str]
+) -> None:
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+        for method, params in READS[:8]:
+            assert "result" in await mcp_wire.request(client, method, params)  # kept from now on
+    body, headers, status, code = REFUSED[case]
+    asked = {**body, "params": {**body["params"], "_meta": {**body["params"]["_meta"], **more}}}
+    answer = post(service, asked, **headers)
+    error = answer.json()["error"]
+    assert answer.json() == {"jsonrpc": "2.0", "id": 7, "error": error}
+    assert (answer.status_code, error["code"]) == (status, code)
+    if case in MISMATCHES:
+        assert MISMATCHES[case] in error["message"]
+        assert error.keys() == {"code", "message"}
+    else:
+        assert error["data"] == {"supported": [mcp_wire.VERSION], "requested": "2031-01-01"}
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/api/v1/search"])
+def test_an_oversized_body_whose_length_nobody_said_is_refused(service: Service, path: str) -> None:
+    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+    wire = {"mcp-protocol-version": mcp_wire.VERSION, "mcp-method": "tools/list"}
+    pieces = (b" " * 1024 * 1024 for _ in range(34))
+    answer = httpx2.post(f"{service.url}{path}", content=pieces, headers={**headers, **wire}, timeout=20)
+    assert answer.request.headers["transfer-encoding"] == "chunked"
+    assert answer.status_code == 413
+
+
 def test_a_foreign_origin_or_host_and_an_oversized_body_are_refused(service: Service) -> None:
     assert post(service, ask(), origin="https://elsewhere.example").status_code == 403
     assert post(service, ask(), host="elsewhere.example").status_code == 421

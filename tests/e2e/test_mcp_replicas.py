@@ -19,6 +19,7 @@ from mcp.client.subscriptions import ServerEvent, Subscription, SubscriptionLost
 from tests.e2e.conftest import SAMPLES
 from tests.support import mcp_wire
 from tests.support.listeners import WAIT_S, eventually, mcp_legacy, mcp_modern
+from tests.support.packages import skill_md, tool, tools_json
 from tests.support.proxy import taking_turns
 from tests.support.service import Service, command, environment, running, wait_for_skills
 
@@ -101,6 +102,48 @@ async def test_a_publish_between_a_list_and_its_reads_breaks_no_digest(replicas:
                 ]
                 digest = hashlib.sha256(contents[0]["text"].encode()).hexdigest()
                 assert f"sha256:{digest}" == file["digest"]
+
+
+ASKS_TWICE = """
+def ask(arguments, call):
+    told = call.state or ""
+    if "name" in call.responses:
+        told = call.responses["name"]["content"]["text"]
+    if "color" in call.responses:
+        return told + " likes " + call.responses["color"]["content"]["text"]
+    key = "color" if told else "name"
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+    question = {"method": "elicitation/create", "params": {"message": key + "?", "requestedSchema": schema}}
+    return {"inputRequests": {key: question}, "requestState": told or "-"}
+"""
+
+
+async def test_a_call_that_asks_is_answered_on_replicas_in_turn(replicas: list[Service]) -> None:
+    declared = tools_json(tool("ask", command=["python", "run.py:ask"], interactive=True))
+    files = {"SKILL.md": skill_md("asks-twice").decode(), "run.py": ASKS_TWICE, "tools.json": declared.decode()}
+    clients = [httpx2.AsyncClient(base_url=each.url, timeout=30) for each in replicas]
+    async with clients[0] as one, clients[1] as other:
+        sent = await one.post("/api/v1/skills", files={"file": ("s.zip", mcp_wire.zipped(files))})
+        assert sent.status_code == 201, sent.text
+
+        async def called(client: httpx2.AsyncClient, name: str = "main_asks-twice_ask", **more: Any) -> dict[str, Any]:
+            params = {"name": name, "arguments": {}, **more}
+            return await mcp_wire.request(client, "tools/call", params, capabilities={"elicitation": {}})
+
+        def answers(asked: dict[str, Any], text: str) -> dict[str, Any]:
+            assert asked["resultType"] == "input_required"
+            given = {key: {"action": "accept", "content": {"text": text}} for key in asked["inputRequests"]}
+            return {"inputResponses": given, "requestState": asked["requestState"]}
+
+        first = (await called(one))["result"]
+        second = (await called(other, **answers(first, "Ada")))["result"]
+        last = answers(second, "green")
+        for client in (one, other):
+            answer = (await called(client, **last))["result"]
+            assert (answer["isError"], answer["content"][0]["text"]) == (False, "Ada likes green")
+        state = last["requestState"]
+        for spoilt in (state[:-4] + ("AAAA" if state[-4:] != "AAAA" else "BBBB"), "-"):
+            assert (await called(other, **{**last, "requestState": spoilt}))["error"]["code"] == -32602
 
 
 async def test_a_client_goes_on_when_a_replica_is_killed(tmp_path: Path) -> None:
