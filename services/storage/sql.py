@@ -101,13 +101,13 @@ class SqlStore:
             await connection.execute(update(table).where(table.c.epoch == old_epoch).values(epoch=secrets.token_hex(4)))
         return await self.head()
 
-    async def trim(self, keep_rows: int, batch: int) -> int:
+    async def trim(self, keep_rows: int, batch: int, *, sealed: int) -> int:
         table = schema.changes
         ours = table.c.ns == NAMESPACE
         newest = (await self.head()).seq
         async with self.writing() as connection:
             oldest = await connection.scalar(select(func.min(table.c.seq)).where(ours))
-            last = min(newest - max(1, keep_rows), (oldest or 0) + batch - 1)
+            last = min(newest - max(1, keep_rows), sealed, (oldest or 0) + batch - 1)
             return (await connection.execute(delete(table).where(ours & (table.c.seq <= last)))).rowcount
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
