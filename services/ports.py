@@ -8,7 +8,7 @@ every adapter.
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from services.audit.nouns import AuditHead, AuditQuery, AuditRecord
 from services.errors.nouns import Incident, IncidentQuery, KnownIncidents, Level, Solution
@@ -17,6 +17,8 @@ from services.runs.nouns import Run, RunQuery
 
 # Records of the audit log that are appended at once: what one transaction of any store takes.
 APPENDED_MAX = 50
+# What somebody had done by hand: packages read again from the watched folder, or cached records forgotten.
+ReloadKind = Literal["reload.folder", "reload.skill", "cache.invalidated"]
 _POSITION = re.compile(r"([0-9A-Za-z]{1,32})-(\d{1,15})-[0-9a-f]{8}")
 
 
@@ -208,6 +210,10 @@ class MetadataStore(ChangeReader, Protocol):
 
     async def rank_tools(self, names: Sequence[str]) -> int:
         """Replaces the ranking for all replicas; answers the seq of its change, which carries the names."""
+        ...
+
+    async def note_reload(self, kind: ReloadKind, skill_id: str | None, by: str, counts: dict[str, int]) -> int:
+        """Adds a row that tells of a reload of one skill, or of all, and is no change of any; answers its seq."""
         ...
 
 

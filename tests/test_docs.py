@@ -29,6 +29,7 @@ from notifier.metrics import REGISTRY as PUSH_REGISTRY
 from notifier.topics import LOG_TOPICS, RUN_TOPIC, STATE_TOPICS
 from services import failures
 from services.metrics import REGISTRY
+from services.ports import ReloadKind
 from services.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -270,6 +271,10 @@ def test_every_kind_of_change_is_documented() -> None:
     telemetry = (ROOT / "gateway" / "telemetry.py").read_text()
     kinds |= {f"{topic}.changed" for topic in re.findall(r'\("([a-z]+)", (?:await )?state\.', telemetry)}
     assert documented == kinds
+
+
+def test_every_kind_of_reload_is_documented() -> None:
+    assert set(get_args(ReloadKind)) <= set(re.findall(r"`([a-z.]+)`", (ROOT / "docs" / "protocol.md").read_text()))
 
 
 def test_every_reset_reason_is_documented() -> None:

@@ -12,8 +12,8 @@ import msgspec
 
 from services.failures import NotFound, Unavailable
 from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version
-from services.ports import CatalogSnapshot, InvocationQuery, Position
-from services.storage import adoption, publishing, ranking, upkeep
+from services.ports import CatalogSnapshot, InvocationQuery, Position, ReloadKind
+from services.storage import adoption, publishing, ranking, reloads, upkeep
 from services.storage import dynamodb_removal as removal
 from services.storage.aws import AwsPlace, Refusal, open_service, server_time_s
 from services.storage.dynamodb_appender import Answer, Appender, Skills, Write, kept, write_for
@@ -309,6 +309,9 @@ class DynamoStore:
     async def rank_tools(self, names: Sequence[str]) -> int:
         return await self.commit(_ranking_write(names))
 
+    async def note_reload(self, kind: ReloadKind, skill_id: str | None, by: str, counts: dict[str, int]) -> int:
+        return await self.commit(_reload_write(kind, skill_id, by, counts))
+
 
 def _position(head: Head) -> Position:
     return Position(head.epoch, head.end.seq, change_id(head.epoch, *head.end))
@@ -326,3 +329,10 @@ def _ranking_write(names: Sequence[str]) -> Write[int]:
         return ranking.put(plan, names)
 
     return Write(frozenset({ranking.OWNER}), frozenset(), rule)
+
+
+def _reload_write(kind: ReloadKind, skill_id: str | None, by: str, counts: dict[str, int]) -> Write[int]:
+    async def rule(plan: WritePlan, _: Skills) -> int:
+        return reloads.put(plan, kind, skill_id, by, counts)
+
+    return Write(frozenset({reloads.owner_of(skill_id)}), frozenset(), rule)
