@@ -6,13 +6,12 @@ import msgspec
 from pydantic import Field
 
 from gateway.envelope import Reply, page, reply
-from gateway.operations.table import PAGE_MAX, Context, JsonObject, NoParams, Operation, Params, SkillParams
+from gateway.operations.table import PAGE_MAX, STAMP, Context, JsonObject, NoParams, Operation, Params, SkillParams
 from services.ports import InvocationQuery
 from services.skills.tools import CallableTool
 
 # The longest a tool may ask for (an hour), and a minute to wait for a worker.
 _CALL_S = 3660.0
-_STAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 
 
 class CallTool(Params):
@@ -23,8 +22,8 @@ class CallTool(Params):
 class ListInvocations(Params):
     limit: int = Field(50, ge=1, le=PAGE_MAX)
     before: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
-    since: str | None = Field(None, pattern=_STAMP)
-    until: str | None = Field(None, pattern=_STAMP, description="Only calls that ended before it.")
+    since: str | None = Field(None, pattern=STAMP)
+    until: str | None = Field(None, pattern=STAMP, description="Only calls that ended before it.")
     skill: str | None = Field(None, max_length=160, description="Only calls of this skill, `owner/name`.")
     caller: str | None = Field(None, max_length=200, description="Only calls of this caller.")
     ok: bool | None = Field(None, description="Only calls that went well, or only those that failed.")
@@ -33,8 +32,8 @@ class ListInvocations(Params):
 class SkillLogs(SkillParams):
     limit: int = Field(50, ge=1, le=PAGE_MAX)
     before: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
-    since: str | None = Field(None, pattern=_STAMP)
-    until: str | None = Field(None, pattern=_STAMP, description="Only calls that ended before it.")
+    since: str | None = Field(None, pattern=STAMP)
+    until: str | None = Field(None, pattern=STAMP, description="Only calls that ended before it.")
     caller: str | None = Field(None, max_length=200, description="Only calls of this caller.")
     ok: bool | None = Field(None, description="Only calls that went well, or only those that failed.")
 
