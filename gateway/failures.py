@@ -62,7 +62,7 @@ def problem(
 ) -> Response:
     """An `application/problem+json` answer."""
     metrics.failures.labels(code).inc()
-    body = {
+    members = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -70,8 +70,9 @@ def problem(
         "detail": detail,
         "success": False,
         "request_id": request_id,
-        **(facts or {}),
     }
+    # A fact of the same name must not become, say, the status; and the members stay in front.
+    body = {**members, **(facts or {}), **members}
     return Response(msgspec.json.encode(body), status, headers, media_type="application/problem+json")
 
 

@@ -24,6 +24,7 @@ import gc
 import importlib
 import importlib.util
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder
@@ -108,6 +109,8 @@ def unbuilt() -> Iterator[None]:
 
     from gateway.unbuilt import UnbuiltAdapter  # noqa: PLC0415  # the same
 
+    # FastAPI ignores it while it makes an adapter; these are built when it is no longer there to.
+    warnings.filterwarnings("ignore", category=pydantic.warnings.UnsupportedFieldAttributeWarning)
     whole = pydantic.TypeAdapter
     pydantic.BaseModel.model_config["defer_build"] = True
     pydantic.TypeAdapter = UnbuiltAdapter  # type: ignore[misc]  # it is one

@@ -135,7 +135,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         )
         stack.push_async_callback(first_call.close)
         peers = authenticator.peers = Peers(replica.id, await replica.store.secret(PEERS_SECRET))
-        push.start(replica.runs)
+        push.start(replica.runs, replica.view)
         stack.push_async_callback(push.close)
         stack.push_async_callback(Telemetry(replica).close)
         sdk = SdkApp(replica, push, await replica.store.secret(STATE_SECRET))

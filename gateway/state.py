@@ -184,4 +184,6 @@ def _watcher(replica: Replica) -> Check:
         return Check("off")
     if watcher.state == "failing" or watcher.held:
         return Check("degraded", watcher.held or f"{watcher.root} cannot be watched")
+    if watcher.no_events:
+        return Check("degraded", f"{watcher.root} is polled: {watcher.no_events}")
     return Check("ok", watcher.state)

@@ -24,7 +24,7 @@ async def serve_stdio(settings: Settings) -> None:
     push = McpPush()
     async with AsyncExitStack() as stack:
         replica = await stack.enter_async_context(open_replica(settings, push, asks=questions_of))
-        push.start(replica.runs)
+        push.start(replica.runs, replica.view)
         stack.push_async_callback(push.close)
         server = SkillServer(replica, push, await replica.store.secret(STATE_SECRET))
         reader, writer = await stack.enter_async_context(stdio_server())

@@ -158,8 +158,9 @@ class MetadataStore(ChangeReader, Protocol):
         """Raises `NotFound`."""
         ...
 
-    async def versions(self, skill_id: str) -> list[Version]:
-        """All versions, newest first; empty for an unknown skill."""
+    async def versions(self, skill_id: str, *, before: int | None = None, limit: int | None = None) -> list[Version]:
+        """Versions, newest first: all, or at most `limit` with a number below `before`; empty for an
+        unknown skill."""
         ...
 
     async def ledger(self, source: str) -> dict[str, LedgerEntry]:

@@ -57,6 +57,7 @@ TASK_OWNERS = (
     "gateway/first_call.py",
     "gateway/mcp/push.py",
     "gateway/mcp/sdk/dialogue.py",
+    "gateway/mcp/sdk/legacy.py",
     "gateway/mcp/sdk_app.py",
     "gateway/telemetry.py",
 )

@@ -21,7 +21,7 @@ import click
 import httpx2
 
 from gateway.commands.remote import name_of, zip_of
-from services.skills.package import find_roots, has_skill_md, path_problem, read_folder
+from services.skills.package import find_roots, has_skill_md, path_problem, read_folder, why_quarantined
 
 DOWNLOAD_BYTES_MAX = 32 * 1024 * 1024
 REDIRECTS_MAX = 5
@@ -34,8 +34,8 @@ _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]{0,200}")
 def zip_from(origin: str, *, allow_private: bool) -> bytes:
     """The package as a zip. Raises `click.ClickException` that says what is wrong with the origin."""
     if origin.startswith("git+"):
-        with _clone(origin) as folder:
-            return _zip_folder(folder)
+        with cloned(origin) as folder:
+            return _zip_folder(folder, origin)
     if re.match(r"https?://", origin):
         return download(origin, allow_private=allow_private)
     path = Path(origin)
@@ -43,16 +43,34 @@ def zip_from(origin: str, *, allow_private: bool) -> bytes:
         raise click.BadParameter(
             f"{origin} is no folder, no file and no URL of http, https or git+", param_hint="PACKAGE"
         )
-    return _zip_folder(path) if path.is_dir() else path.read_bytes()
+    return _zip_folder(path, origin) if path.is_dir() else path.read_bytes()
 
 
-def _zip_folder(folder: Path) -> bytes:
+@contextmanager
+def folder_from(origin: str) -> Iterator[Path]:
+    """The folder that holds packages: one of this machine, or of a git repository, which is gone when the
+    block ends. Raises as `zip_from`."""
+    if origin.startswith("git+"):
+        with cloned(origin) as folder:
+            yield folder
+    elif Path(origin).is_dir():
+        yield Path(origin)
+    else:
+        raise click.BadParameter(f"{origin} is no folder and no URL of git+", param_hint="FOLDER")
+
+
+def _zip_folder(folder: Path, origin: str) -> bytes:
     if not has_skill_md(folder) and (roots := find_roots(folder)):
         named = ", ".join(root.relative_to(folder).as_posix() for root in roots[:5])
         raise click.ClickException(
-            f"{folder} is no package but holds {len(roots)}: {named}; publish one, or `skillwire import`"
+            f"{origin} is no package but holds {len(roots)}: {named}; publish one, "
+            f"or all with `skillwire import {origin}`"
         )
-    return zip_of(read_folder(folder), name_of(folder))
+    package = read_folder(folder)
+    if package.grade == "quarantined":
+        # Not left to the service: what is no plain file, or cannot be read, would just be missing from the zip.
+        raise click.ClickException(f"{origin} cannot be served: {why_quarantined(package)}")
+    return zip_of(package, name_of(folder))
 
 
 def download(url: str, *, allow_private: bool) -> bytes:
@@ -128,7 +146,7 @@ def _read_bounded(answer: httpx2.Response, url: str) -> bytes:
 
 
 @contextmanager
-def _clone(origin: str) -> Iterator[Path]:
+def cloned(origin: str) -> Iterator[Path]:
     """A folder of a repository's newest commit, gone when the block ends."""
     source, _, fragment = origin.removeprefix("git+").partition("#")
     parsed = urlsplit(source)

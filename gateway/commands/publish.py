@@ -23,8 +23,17 @@ def to_a_service(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("package")
 @to_a_service
 @click.option("--if-match", "if_match", help="Only when this digest is the active one.")
+@click.option("--no-activate", is_flag=True, help="Make the version, and leave the active one as it is.")
 @click.option("--allow-private", is_flag=True, help="PACKAGE may be a URL on this machine or a private network.")
-def publish(package: str, url: str, owner: str, key: str | None, if_match: str | None, allow_private: bool) -> None:
+def publish(
+    package: str,
+    url: str,
+    owner: str,
+    key: str | None,
+    if_match: str | None,
+    no_activate: bool,
+    allow_private: bool,
+) -> None:
     """Publish a package to a running service.
 
     PACKAGE is a folder, a zip, the http(s) URL of a zip, or a git repository:
@@ -36,8 +45,8 @@ def publish(package: str, url: str, owner: str, key: str | None, if_match: str |
         click.progressbar(length=len(data), label="uploading", hidden=len(data) <= PART_BYTES_MAX) as bar,
     ):
         try:
-            made = remote.publish(data, owner, if_match, bar.update)
+            made = remote.publish(data, owner, if_match, bar.update, activate=not no_activate)
         except Refused as refusal:
             raise click.ClickException(str(refusal)) from refusal
-    word = "published" if made.changed else "already active:"
+    word = "already active:" if not made.changed else "stored" if no_activate else "published"
     click.echo(f"{word} {made.id} version {made.version} {made.digest}")

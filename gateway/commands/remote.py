@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 import httpx2
 
-from services.skills.package import Package
+from services.skills.package import Package, printable
 from services.skills.uploads import PART_BYTES_MAX
 
 _TIMEOUT_S = 60.0
@@ -50,6 +50,8 @@ class Remote:
     """One service; used by several threads at once. Close it."""
 
     def __init__(self, url: str, key: str | None) -> None:
+        if key and not (key.isascii() and key.isprintable()):
+            raise click.UsageError("the key holds characters that no key has: it is ASCII, in one line")
         self._url = url.rstrip("/")
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._client = httpx2.Client(base_url=f"{self._url}/api/v1", headers=headers, timeout=_TIMEOUT_S)
@@ -57,23 +59,31 @@ class Remote:
     def close(self) -> None:
         self._client.close()
 
-    def publish(self, data: bytes, owner: str, if_match: str | None = None, progress: Progress | None = None) -> Made:
+    def publish(
+        self,
+        data: bytes,
+        owner: str,
+        if_match: str | None = None,
+        progress: Progress | None = None,
+        *,
+        activate: bool = True,
+    ) -> Made:
         """Publishes a zip; `progress` is told of bytes as they arrive. Raises `Refused` and `Unreachable`."""
         if len(data) > PART_BYTES_MAX:
-            made = self._publish_in_parts(data, owner, if_match, progress)
+            made = self._publish_in_parts(data, {"owner": owner, "if_match": if_match, "activate": activate}, progress)
         else:
             made = self._answer(
                 "POST",
                 "/skills",
                 files={"file": ("package.zip", data, "application/zip")},
-                data={"owner": owner},
+                data={"owner": owner, "activate": str(activate).lower()},
                 headers={"if-match": if_match} if if_match else {},
             )
             if progress is not None:
                 progress(len(data))
         return Made(made["id"], made["version"], made["digest"], made["changed"])
 
-    def _publish_in_parts(self, data: bytes, owner: str, if_match: str | None, progress: Progress | None) -> Any:
+    def _publish_in_parts(self, data: bytes, how: dict[str, Any], progress: Progress | None) -> Any:
         names: list[str] = []
         for start in range(0, len(data), PART_BYTES_MAX):
             part = data[start : start + PART_BYTES_MAX]
@@ -83,7 +93,7 @@ class Remote:
                 self._answer("PUT", f"/uploads/{names[-1]}", content=part)
             if progress is not None:
                 progress(len(part))
-        return self._answer("POST", "/uploads", json={"parts": names, "owner": owner, "if_match": if_match})
+        return self._answer("POST", "/uploads", json={"parts": names, **how})
 
     def _answer(self, method: str, path: str, **request: Any) -> Any:
         """`data` of a success. Raises `Refused` and `Unreachable`."""
@@ -104,11 +114,16 @@ class Remote:
                 raise self._unreachable(str(error)) from error
             if answer.status_code not in _LATER or not left:
                 break
-            time.sleep(min(float(answer.headers.get("retry-after", "1")), _WAIT_MAX_S))
+            time.sleep(_wait_s(answer.headers.get("retry-after", "")))
         return answer
 
     def _unreachable(self, reason: str) -> Unreachable:
         return Unreachable(f"{self._url} does not answer as Skillwire does: {reason}; is `skillwire serve` running?")
+
+
+def _wait_s(retry_after: str) -> float:
+    """Seconds. A proxy before the service may say a date instead: then it is asked again soon."""
+    return min(float(retry_after), _WAIT_MAX_S) if retry_after.isascii() and retry_after.isdigit() else 1.0
 
 
 def zip_of(package: Package, folder: str) -> bytes:
@@ -121,4 +136,5 @@ def zip_of(package: Package, folder: str) -> bytes:
 
 
 def name_of(folder: Path) -> str:
-    return folder.resolve().name
+    """As it may stand in a zip: Linux names are bytes, which need not be UTF-8."""
+    return printable(folder.resolve().name)

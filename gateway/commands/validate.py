@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from services.skills.package import Package, find_roots, read_folder
+from services.skills.package import Package, find_roots, in_words, read_folder
 
 
 @click.command()
@@ -28,6 +28,4 @@ def validate(folder: Path, strict: bool) -> None:
 def _print_judgement(root: Path, package: Package) -> None:
     click.echo(f"{package.grade:<11} {root}  {package.digest}")
     for found in package.diagnostics:
-        place = found.path + (f":{found.line}" if found.line else "")
-        hint = f" -- {found.hint}" if found.hint else ""
-        click.echo(f"  {found.severity}: {place + ': ' if place else ''}{found.message}{hint}")
+        click.echo(f"  {found.severity}: {in_words(found)}")

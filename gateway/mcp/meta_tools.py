@@ -14,7 +14,11 @@ from gateway.operations.table import Context, JsonObject, Params, parse
 from gateway.principal import Scope
 from services.failures import ServiceError
 from services.models import SKILL_ID_PATTERN
+from services.search.documents import tokens_of
 from services.skills.catalog import served_file
+
+# Of an answer of `search_skills` without hits, with numbers as long as they get.
+_FRAME_TOKENS = tokens_of({"items": [], "mode": "lexical", "tokens": 10**6, "tokens_saved": 10**6})
 
 
 class LoadSkill(Params):
@@ -38,6 +42,25 @@ class MetaTool(NamedTuple):
     params: type[Params]
     run: Callable[[Context, Any], Awaitable[Reply]]
     scope: Scope = "read"
+
+
+async def _search_skills(context: Context, params: search.SearchSkills) -> Reply:
+    """No more of a hit than a model needs to choose it: all that is sent counts against the budget."""
+    source = await context.replica.current(context.level)
+    budget = params.token_budget
+    left = None if budget is None else max(0, budget - _FRAME_TOKENS)
+    answer = await context.replica.search.search(params.query, params.limit, context.principal.viewer.sees, left)
+    found = {
+        "items": [
+            {"id": hit.skill.id, "description": hit.skill.active.description}
+            for hit in answer.hits
+            if hit.skill.active is not None
+        ],
+        "mode": answer.mode,
+        "tokens": answer.tokens + _FRAME_TOKENS,
+        "tokens_saved": max(0, answer.tokens_saved - _FRAME_TOKENS),
+    }
+    return reply(found, source)
 
 
 async def _load_skill(context: Context, params: LoadSkill) -> Reply:
@@ -72,7 +95,7 @@ META_TOOLS = {
     "search_skills": MetaTool(
         "Find skills for a task, by meaning. `token_budget` bounds what the answer costs.",
         search.SearchSkills,
-        search.search_skills,
+        _search_skills,
     ),
     "load_skill": MetaTool("The instructions of a skill, its files and its tools.", LoadSkill, _load_skill),
     "read_skill_file": MetaTool("A file of a skill.", ReadSkillFile, _read_skill_file),

@@ -24,7 +24,7 @@ EVERYONE = Reach("", "public")
 
 @dataclass
 class Notices:
-    """Lists that have changed, with the reach of each change, and resources by their URI."""
+    """Lists that have changed, with the reach of each change, and resources by what is watched of them."""
 
     tools: set[Reach] = field(default_factory=set)
     prompts: set[Reach] = field(default_factory=set)
@@ -45,7 +45,7 @@ class Notices:
 
 
 class Seen(NamedTuple):
-    """The notices that one viewer gets: `tools`, `prompts`, `resources`, and URIs."""
+    """The notices that one viewer gets: `tools`, `prompts`, `resources`, and resources as in `Notices`."""
 
     lists: frozenset[str]
     updated: frozenset[str]

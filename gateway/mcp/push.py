@@ -1,7 +1,7 @@
 """Telling MCP clients of changes: listen streams of 2026-07-28 and sessions of before, both from the log."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 import structlog
@@ -18,6 +18,8 @@ from services.skills.ranking import KIND as RANKED
 
 # At most one notice of a kind in this time; the first of a burst goes out at once.
 QUIET_S = 0.05
+# The state of a task could not be read.
+AGAIN_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -34,20 +36,23 @@ class McpPush:
         self._due_tasks: set[str] = set()
         self._prompts_of: dict[str, object] = {}
         self._runs: Runs | None = None
-        self._tell_sessions: Callable[[Notices], Awaitable[None]] | None = None
+        self._tell_sessions: Callable[[Notices], None] | None = None
+        self._close_sessions: Callable[[], Awaitable[None]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.streams = ListenStreams()
 
-    def start(self, runs: Runs) -> None:
-        """`runs` has the state of a task when the log says that it has changed."""
+    def start(self, runs: Runs, served: Iterable[Skill]) -> None:
+        """`runs` has the state of a task when the log says that it has changed; `served` is the catalog as it is."""
         self._runs = runs
+        for skill in served:
+            self._prompts_changed(skill)
         self._tasks = [
             asyncio.create_task(self._run(), name="mcp-push"),
             asyncio.create_task(self._keep_alive(), name="mcp-keep-alive"),
         ]
 
-    def tell_sessions_with(self, tell: Callable[[Notices], Awaitable[None]]) -> None:
-        self._tell_sessions = tell
+    def tell_sessions_with(self, tell: Callable[[Notices], None], close: Callable[[], Awaitable[None]]) -> None:
+        self._tell_sessions, self._close_sessions = tell, close
 
     async def close(self) -> None:
         """Ends listen streams with their final frame."""
@@ -56,6 +61,8 @@ class McpPush:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._close_sessions is not None:
+            await self._close_sessions()
 
     def apply(self, changes: Sequence[Change]) -> None:
         due = self._due
@@ -96,12 +103,15 @@ class McpPush:
         while True:
             await self._news.wait()
             self._news.clear()
+            quiet_s = QUIET_S
             try:
                 await self._send()
             except Exception:
                 metrics.notice_failures.labels("mcp").inc()
                 log.exception("a notice could not be sent to MCP clients")
-            await asyncio.sleep(QUIET_S)
+                quiet_s = AGAIN_S
+                self._news.set()
+            await asyncio.sleep(quiet_s)
 
     async def _keep_alive(self) -> None:
         while True:
@@ -109,25 +119,29 @@ class McpPush:
             self.streams.keep_alive()
 
     async def _send(self) -> None:
-        await self._send_tasks()
         due, self._due = self._due, Notices()
-        if not due:
-            return
-        self.streams.tell(due)
-        if self._tell_sessions is not None:
-            await self._tell_sessions(due)
+        if due:
+            self.streams.tell(due)
+            if self._tell_sessions is not None:
+                self._tell_sessions(due)
+        await self._send_tasks()
 
     async def _send_tasks(self) -> None:
         due, self._due_tasks = self._due_tasks, set()
         if due and self._runs is not None:
-            self.streams.tell_tasks(await task_heads(self._runs, due))
+            try:
+                heads = await task_heads(self._runs, due)
+            except BaseException:
+                self._due_tasks |= due
+                raise
+            self.streams.tell_tasks(heads)
 
 
 def _uris_of(skill: Skill) -> list[str]:
-    """Every name under which a client may watch a resource of this skill."""
+    """What clients watch (`uris.watched`) of this skill."""
     declared = skill.active.tools if skill.active else ()
     return [
-        uris.alias(skill),
+        uris.root(skill),
         *(f"{skill.owner}://{spec.uri}" for spec in declared if spec.kind == "resource"),
     ]
 

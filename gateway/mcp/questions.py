@@ -45,7 +45,7 @@ def require(capabilities: dict[str, Any], requires: dict[str, Any]) -> None:
 
 
 def response_problem(question: dict[str, Any], response: Any) -> str | None:
-    """Why this is no response to that question."""
+    """None where the response answers the question as MCP defines it."""
     method = question["method"]
     problems = _problems(question_and_answer(method)[1], response)
     return f"not a response to {method}: {problems} errors" if problems else None

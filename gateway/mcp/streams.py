@@ -16,6 +16,7 @@ import structlog
 from starlette.types import Message, Receive, Send
 
 from gateway.mcp.notices import Notices, Seen
+from gateway.mcp.uris import watched
 from gateway.principal import Principal
 from notifier.events import Viewer
 from services import metrics
@@ -92,7 +93,19 @@ class _Stream:
     """`due` holds frames that could not be written yet, in order and each once; `slow_since_s` is 0
     while the client reads."""
 
-    __slots__ = ("due", "id", "is_open", "kinds", "on_end", "principal", "send", "slow_since_s", "tasks", "uris")
+    __slots__ = (
+        "due",
+        "id",
+        "is_given_up",
+        "is_open",
+        "kinds",
+        "on_end",
+        "principal",
+        "send",
+        "slow_since_s",
+        "tasks",
+        "uris",
+    )
 
     def __init__(
         self,
@@ -104,12 +117,13 @@ class _Stream:
     ) -> None:
         self.id = request_id
         self.kinds = wanted.kinds()
-        self.uris = frozenset(wanted.resource_subscriptions)
+        self.uris = {uri: watched(uri) for uri in wanted.resource_subscriptions}
         self.tasks = frozenset(wanted.task_ids)
         self.principal = principal
         self.send = send
         self.on_end = on_end
         self.is_open = False
+        self.is_given_up = False
         self.due: dict[bytes, None] = {}
         self.slow_since_s = 0.0
 
@@ -117,7 +131,7 @@ class _Stream:
         """Heads of the frames for this stream; its id and `_TAIL` follow each."""
         heads = [_HEADS[kind] for kind in seen.lists if kind in self.kinds]
         if self.uris and seen.updated:
-            heads += [_UPDATED % _encode(uri) for uri in self.uris & seen.updated]
+            heads += [_UPDATED % _encode(uri) for uri, what in self.uris.items() if what in seen.updated]
         return heads
 
 
@@ -204,23 +218,34 @@ class ListenStreams:
         """Tells proxies that all are alive, and ends those whose clients have not read for long."""
         now_s = self._clock()
         for stream in list(self._streams):
-            if stream.due:
+            if stream.is_given_up:
+                self._end(stream)
+            elif stream.due:
                 self._write(stream)
             elif stream.is_open:
                 self._step(stream, _part(_KEEPALIVE))
-            if stream.slow_since_s and now_s - stream.slow_since_s > SLOW_S:
+            if stream.slow_since_s and now_s - stream.slow_since_s > SLOW_S and not stream.is_given_up:
                 metrics.mcp_listen_ended.labels("slow").inc()
-                self._forget(stream)  # the connection goes when the kernel gives the client up
+                stream.is_given_up = True
+                stream.due.clear()
+                if stream.on_end is not None:
+                    self._forget(stream)  # whoever sends hears of it
+                # Else the client is told that it is over once it reads; the kernel gives up one that never does.
 
     def close(self) -> None:
         """Ends all with their final frame."""
         for stream in list(self._streams):
             metrics.mcp_listen_ended.labels("closing").inc()
-            self._step(stream, _part(_ENDED % (stream.id, stream.id), more=False))
+            self._end(stream)
+            self._forget(stream)
+
+    def _end(self, stream: _Stream) -> None:
+        """With the final frame; it stays while that cannot be written."""
+        if self._step(stream, _part(_ENDED % (stream.id, stream.id), more=False)):
             self._forget(stream)
 
     def _write(self, stream: _Stream) -> None:
-        if stream.is_open and stream.due:
+        if stream.is_open and stream.due and not stream.is_given_up:
             frames = b"".join(head + stream.id + _TAIL for head in stream.due)
             if self._step(stream, _part(frames)):
                 stream.due.clear()

@@ -21,7 +21,7 @@ POLL_MS = 1000
 
 
 async def own_tasks(runs: Runs, task_ids: Iterable[str], principal: Principal) -> list[str]:
-    """Those of the tasks that are this principal's."""
+    """Of another's tasks nothing is said, not even that they are there."""
     own = []
     for task_id in task_ids:
         with suppress(NotFound):

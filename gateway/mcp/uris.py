@@ -24,8 +24,17 @@ def pinned(skill: Skill, version: Version, path: str = SKILL_MD) -> str:
     return f"skill://{skill.owner}/@{version.version}/{skill.name}/{quote(path)}"
 
 
-def alias(skill: Skill, path: str = SKILL_MD) -> str:
-    return f"skill://{skill.owner}/{skill.name}/{quote(path)}"
+def root(skill: Skill) -> str:
+    """What the URIs of all files of its active version begin with."""
+    return f"skill://{skill.owner}/{skill.name}/"
+
+
+def watched(uri: str) -> str:
+    """What has to change for a resource to be another: the skill's root for a file of its active version."""
+    parsed = parse(uri)
+    if parsed is None or parsed.version is not None:
+        return uri
+    return f"skill://{parsed.skill_id}/"
 
 
 def parse(uri: str) -> SkillUri | None:

@@ -3,20 +3,21 @@
 from pydantic import Field
 
 from gateway.envelope import Reply, reply
-from gateway.operations.table import PAGE_MAX, STAMP, Context, NoParams, Operation, Params
+from gateway.operations.table import PAGE_MAX, Context, NoParams, Operation, Params
+from gateway.operations.tools import Stamp
 from services.audit.nouns import AuditQuery
 from services.models import SKILL_ID_PATTERN
 
 
 class ListAudit(Params):
     limit: int = Field(50, ge=1, le=PAGE_MAX)
-    cursor: str | None = Field(None, pattern=r"^[1-9]\d{0,15}$", description="`next_cursor` of the page before.")
+    cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,15}$", description="`next_cursor` of the page before.")
     skill: str | None = Field(None, max_length=160, pattern=SKILL_ID_PATTERN, description="`owner/name`.")
     by: str | None = Field(None, max_length=200, description="Only what this principal did.")
     kind: str | None = Field(None, max_length=64, pattern=r"^[a-z]+\.[a-z_]+$", examples=["skill.published"])
     topic: str | None = Field(None, max_length=32, pattern=r"^[a-z]+$", examples=["skills"])
-    since: str | None = Field(None, pattern=STAMP)
-    until: str | None = Field(None, pattern=STAMP, description="Only changes made before it.")
+    since: Stamp | None = None
+    until: Stamp | None = Field(None, description="Only changes made before it.")
 
 
 async def list_audit(context: Context, params: ListAudit) -> Reply:
@@ -27,21 +28,13 @@ async def list_audit(context: Context, params: ListAudit) -> Reply:
         by=params.by,
         kind=params.kind,
         topic=params.topic,
-        since=_in_ms(params.since),
-        until=_in_ms(params.until),
+        since=params.since,
+        until=params.until,
     )
     records = await context.replica.audit.audit(query)
     after = str(records[-1].seq) if len(records) == params.limit else None
     sees = context.principal.viewer.sees
     return reply({"items": [record.shown() for record in records if sees(record)], "next_cursor": after})
-
-
-def _in_ms(stamp: str | None) -> str | None:
-    """In the form that records have, which are compared as text."""
-    if stamp is None:
-        return None
-    second, _, fraction = stamp.removesuffix("Z").partition(".")
-    return f"{second}.{fraction:0<3}Z"
 
 
 async def audit_head(context: Context, _: NoParams) -> Reply:

@@ -10,7 +10,9 @@ from services.search.search import LIMIT_MAX, QUERY_BYTES_MAX
 class SearchSkills(Params):
     query: str = Field(min_length=1, max_length=QUERY_BYTES_MAX, description="What the skill should help with.")
     limit: int = Field(10, ge=1, le=LIMIT_MAX)
-    token_budget: int | None = Field(None, ge=1, le=1_000_000, description="Tokens the hits may cost a context.")
+    token_budget: int | None = Field(
+        None, ge=1, le=1_000_000, description="Tokens that the hits' ids and descriptions may cost a context."
+    )
 
 
 async def search_skills(context: Context, params: SearchSkills) -> Reply:

@@ -61,6 +61,11 @@ class PublishUpload(Params):
     if_match: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="The digest to replace.")
 
 
+class ListVersions(SkillParams):
+    limit: int | None = Field(None, ge=1, le=PAGE_MAX, description="All that are left when absent.")
+    cursor: str = Field("", pattern=r"^([1-9][0-9]{0,15})?$", description="`next_cursor` of the page before.")
+
+
 class DeleteSkill(SkillParams):
     hard: bool = Field(False, description="Remove its versions and usage for ever; needs the scope admin.")
 
@@ -130,19 +135,33 @@ def _detail(context: Context, skill_id: str) -> dict[str, Any]:
     }
 
 
-async def list_versions(context: Context, params: SkillParams) -> Reply:
+async def list_versions(context: Context, params: ListVersions) -> Reply:
     replica = context.replica
     skill = await replica.skill(params.skill_id, context.principal.viewer.sees, context.level)
+    if params.limit is not None or params.cursor:
+        return await _page_of_versions(replica, skill, params)
     dep = f"skill:{skill.id}"
 
     async def load() -> bytes:
         depends_on(dep)
         found = await replica.store.versions(skill.id)
         now = replica.view.get(skill.id, lambda _: True)
-        return msgspec.json.encode({"items": [_version(version, now) for version in found]})
+        return msgspec.json.encode({"items": [_version(version, now) for version in found], "next_cursor": None})
 
     read = await replica.cache.get(_VERSIONS, f"versions:{skill.id}", load, level=context.level, deps=(dep,))
     return cached(read, etag=replica.tag("versions", skill.id, skill.seq))
+
+
+async def _page_of_versions(replica: Replica, skill: Skill, params: ListVersions) -> Reply:
+    """Not cached: whoever goes through a long history reads each page once."""
+    before = int(params.cursor) if params.cursor else None
+    # One more than asked for tells whether there is a next page.
+    most = None if params.limit is None else params.limit + 1
+    found = await replica.store.versions(skill.id, before=before, limit=most)
+    items = [_version(version, skill) for version in found[: params.limit]]
+    after = str(items[-1]["version"]) if len(items) < len(found) else None
+    tag = replica.tag("versions", skill.id, skill.seq, fingerprint(params))
+    return reply({"items": items, "next_cursor": after}, etag=tag)
 
 
 def peek_versions(replica: Replica, principal: Principal, values: dict[str, str]) -> tuple[Read, str] | None:
@@ -281,10 +300,10 @@ OPERATIONS = (
     ),
     Operation(
         "list_versions",
-        "All versions of a skill, newest first.",
+        "The versions of a skill, newest first.",
         "read",
         ("GET", "/skills/{owner}/{name}/versions"),
-        SkillParams,
+        ListVersions,
         list_versions,
         peek=peek_versions,
     ),

@@ -22,7 +22,6 @@ from services.models import NAME_PATTERN, OWNER_PATTERN
 
 SEQ_MAX = 2**53
 PAGE_MAX = 500
-STAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 
 
 TParams = TypeVar("TParams", bound="Params")

@@ -1,17 +1,36 @@
 """Tools: listing and calling them, and the log of what was called."""
 
-from typing import Any
+import re
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
 import msgspec
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gateway.envelope import Reply, page, reply
-from gateway.operations.table import PAGE_MAX, STAMP, Context, JsonObject, NoParams, Operation, Params, SkillParams
+from gateway.operations.table import PAGE_MAX, Context, JsonObject, NoParams, Operation, Params, SkillParams
 from services.ports import InvocationQuery
 from services.skills.tools import CallableTool
 
 # The longest a tool may ask for (an hour), and a minute to wait for a worker.
 _CALL_S = 3660.0
+_STAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
+
+
+def _to_the_ms(given: str) -> str:
+    """A time as the log writes it, which is compared as text. What is between two milliseconds becomes the
+    later one: no call is between them, so at or after it, and before it, mean what they did."""
+    try:
+        if re.match(_STAMP, given) is None:
+            raise ValueError
+        at = datetime.fromisoformat(given).replace(tzinfo=None)
+        at += timedelta(microseconds=-at.microsecond % 1000)
+    except (ValueError, OverflowError):
+        raise ValueError("is no time in UTC; write it as 2026-11-21T07:35:52Z") from None
+    return f"{at.isoformat(timespec='milliseconds')}Z"
+
+
+Stamp = Annotated[str, AfterValidator(_to_the_ms), Field(max_length=40, json_schema_extra={"pattern": _STAMP})]
 
 
 class CallTool(Params):
@@ -22,8 +41,8 @@ class CallTool(Params):
 class ListInvocations(Params):
     limit: int = Field(50, ge=1, le=PAGE_MAX)
     before: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
-    since: str | None = Field(None, pattern=STAMP)
-    until: str | None = Field(None, pattern=STAMP, description="Only calls that ended before it.")
+    since: Stamp | None = Field(None, description="Only calls that ended then or later.")
+    until: Stamp | None = Field(None, description="Only calls that ended before it.")
     skill: str | None = Field(None, max_length=160, description="Only calls of this skill, `owner/name`.")
     caller: str | None = Field(None, max_length=200, description="Only calls of this caller.")
     ok: bool | None = Field(None, description="Only calls that went well, or only those that failed.")
@@ -32,8 +51,8 @@ class ListInvocations(Params):
 class SkillLogs(SkillParams):
     limit: int = Field(50, ge=1, le=PAGE_MAX)
     before: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
-    since: str | None = Field(None, pattern=STAMP)
-    until: str | None = Field(None, pattern=STAMP, description="Only calls that ended before it.")
+    since: Stamp | None = Field(None, description="Only calls that ended then or later.")
+    until: Stamp | None = Field(None, description="Only calls that ended before it.")
     caller: str | None = Field(None, max_length=200, description="Only calls of this caller.")
     ok: bool | None = Field(None, description="Only calls that went well, or only those that failed.")
 

@@ -20,6 +20,7 @@ from services.skills.manifest import DIGEST
 # Types of their own for what skills are made of; a script must never be one a browser runs.
 _TYPES = {".md": "text/markdown; charset=utf-8", ".json": "application/json", ".csv": "text/csv; charset=utf-8"}
 _PLAIN = "text/plain; charset=utf-8"
+_FIELDS = ("file", "owner", "activate")
 _AS_THEY_ARE = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
 
 
@@ -43,6 +44,7 @@ def packages_router(replica: Replica) -> APIRouter:
     ) -> Response:
         context = context_of(request, replica)
         context.principal.require("publish")
+        await _refuse_unknown(request)
         digest = if_match.strip('" ') if if_match is not None else None
         if digest is not None and DIGEST.fullmatch(digest) is None:
             raise Invalid("If-Match must be the digest of the active version")
@@ -82,6 +84,15 @@ def packages_router(replica: Replica) -> APIRouter:
         return http_response(request, reply({"ticket": ticket, "expires_in_s": TICKET_S}))
 
     return router
+
+
+async def _refuse_unknown(request: Request) -> None:
+    """A field that is mistyped, or stands in the query, would publish something else than what was meant."""
+    fields = [name for name, _ in (await request.form()).multi_items()]
+    odd = {name for name in fields if name not in _FIELDS or fields.count(name) > 1} | set(request.query_params)
+    if odd:
+        known, named = ", ".join(_FIELDS), ", ".join(sorted(odd))
+        raise Invalid(f"a publish takes the form fields {known}, each once; this has {named}")
 
 
 def _add_export(router: APIRouter, replica: Replica) -> None:

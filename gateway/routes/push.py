@@ -58,7 +58,8 @@ def _command(replica: Replica, operation: Operation) -> Command:
 
     if operation.peek is None:
         return run
-    peek, names = operation.peek, operation.params.model_fields.keys()
+    peek, fields = operation.peek, operation.params.model_fields
+    names = {name for name, field in fields.items() if field.is_required()}
 
     def peek_or_run(call: RpcCall) -> Coroutine[Any, Any, bytes] | bytes:
         """As the hot lane (`gateway/lane.py`): what is not quite plain, and every refusal, is left to `run`."""

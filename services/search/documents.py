@@ -1,7 +1,9 @@
 """What of a skill is searched, and what showing it costs a model's context."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from services.models import Skill
 
@@ -32,9 +34,10 @@ def document_of(skill: Skill) -> Document | None:
         words += [tag for tag in tags if isinstance(tag, str)]
     for tool in version.tools:
         words += [tool.name, tool.description]
-    return Document(skill, f"{name}: {version.description}", " ".join(words), _tokens(skill.id, version.description))
+    tokens = tokens_of({"id": skill.id, "description": version.description})
+    return Document(skill, f"{name}: {version.description}", " ".join(words), tokens)
 
 
-def _tokens(id_: str, description: str) -> int:
-    """An estimate for the line `<id>: <description>`, good to about a fifth for English."""
-    return math.ceil(len(f"{id_}: {description}".encode()) / _BYTES_PER_TOKEN)
+def tokens_of(shown: dict[str, Any]) -> int:
+    """An estimate of what it costs a context as JSON, good to about a fifth for English."""
+    return math.ceil((len(msgspec.json.encode(shown)) + len(",")) / _BYTES_PER_TOKEN)

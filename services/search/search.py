@@ -49,7 +49,7 @@ class SearchHit(NamedTuple):
 class SearchAnswer(NamedTuple):
     """`index_seq` is the newest change that this answer is sure to know of.
 
-    `tokens` estimates what listing the hits' ids and descriptions costs a context window,
+    `tokens` estimates what the hits' ids and descriptions, as JSON, cost a context window,
     `tokens_saved` what listing every skill the caller sees would cost beyond that.
     """
 

@@ -18,12 +18,14 @@ from services.failures import Forbidden, Invalid, NotFound
 from services.models import Diagnostic, Draft, FileEntry, LedgerEntry, Published, Skill, Version
 from services.ports import BlobStore, MetadataStore
 from services.skills.archive import read_zip
-from services.skills.package import Package
+from services.skills.package import Package, why_quarantined
 from services.skills.view import CatalogView
 
 # One transaction holds at most this many versions, so that an import never keeps other writers
 # waiting for long. One of DynamoDB takes 100 items: 5 for each version, and 10 for all.
 BATCH_MAX = 18
+# Before the path of a watched folder, in the source of what it gave.
+FOLDER_SOURCE = "folder:"
 
 
 class Catalog:
@@ -50,7 +52,7 @@ class Catalog:
         if package.grade == "quarantined" or package.name is None:
             metrics.publishes.labels("refused").inc()
             raise Invalid(
-                "the package cannot be served: " + "; ".join(d.message for d in package.diagnostics),
+                f"the package cannot be served: {why_quarantined(package)}",
                 diagnostics=[_plain(d) for d in package.diagnostics],
             )
         await self.store_blobs([package])
@@ -104,19 +106,29 @@ class Catalog:
         self._feed.committed(published.seq)
         return published
 
-    async def forget(self, source: str, path: str, skill_id: str | None) -> None:
-        """A watched package is gone: its ledger entry goes, and its skill, if given, out of service."""
-        if skill_id is not None:
-            await self.retire(source, skill_id)
+    async def forget(self, entry: LedgerEntry, *, retiring: bool) -> None:
+        """A watched package is gone: its ledger entry goes, and its skill, if so asked, out of service."""
+        if retiring:
+            await self.retire(entry)
         # Last: after a crash in between, the next scan finds the entry and does this again.
-        await self._store.note([LedgerEntry(source, path, "", None, ())])
+        await self._store.note([LedgerEntry(entry.source, entry.path, "", None, ())])
 
-    async def retire(self, source: str, skill_id: str) -> None:
+    async def retire(self, entry: LedgerEntry) -> None:
         """Takes a skill out of service that no package of this watched folder gives any more; one
-        whose active version came from elsewhere stays."""
+        whose active version came from elsewhere stays. Where the folder was before it was moved, which
+        nobody watches any more, is not elsewhere: its packages were found as they had been, so no
+        version names its new place."""
+        if entry.skill_id is None:
+            return
         await self._feed.tail()  # what was published a moment ago must be seen, or it would stay for ever
-        skill = self.view.find(skill_id)
-        if skill is not None and skill.active is not None and skill.active.source == source:
+        skill = self.view.find(entry.skill_id)
+        if skill is None or skill.active is None:
+            return
+        source = skill.active.source
+        is_its_own = source == entry.source
+        if not is_its_own and source.startswith(FOLDER_SOURCE) and skill.active.digest == entry.digest:
+            is_its_own = await self._store.lease_holder(source) is None
+        if is_its_own:
             with suppress(NotFound):  # somebody deleted it meanwhile
                 self._feed.committed((await self._store.deactivate(skill.id, "watcher")).seq)
 

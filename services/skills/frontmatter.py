@@ -2,9 +2,10 @@
 
 Any text gives a mapping of JSON values or `FrontmatterError`. Anchors and aliases are refused
 (nine levels of them are a gigabyte of JSON), as are tags, keys that stand twice, nesting beyond
-32 and text beyond 16 KiB. Only what JSON writes too becomes a number, a truth value or null;
-every other scalar stays the text it was: PyYAML's own rules make 750 of `12:30` and `true` of
-`on`, and raise `ValueError` for `2026-01-00` and `KeyError` for `!!bool maybe`.
+32, text beyond 16 KiB, and `2026-01-00` without quotes: it has the form of a date, is none, and
+hosts with PyYAML's own rules raise `ValueError` for it. Only what JSON writes too becomes a
+number, a truth value or null; every other scalar, dates included, stays the text it was: those
+rules make 750 of `12:30` and `true` of `on`.
 """
 
 import re

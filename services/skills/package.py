@@ -33,6 +33,7 @@ COMPATIBILITY_LENGTH_MAX = 500
 # Checking a schema costs about 180 us a property: this much JSON is a second and a half at the very worst.
 TOOLS_JSON_BYTES_MAX = 64 * 1024
 DIAGNOSTICS_MAX = 100
+REASONS_MAX = 5
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 # What Windows takes for a device, with any ending, and the characters it allows in no name.
@@ -153,6 +154,20 @@ def walk(source: Path, onerror: Callable[[OSError], None] | None = None) -> Iter
         yield folder, subfolders, sorted(names)
 
 
+def in_words(diagnostic: Diagnostic) -> str:
+    """A diagnostic as one line: where, what, and what to do about it."""
+    place = diagnostic.path + (f":{diagnostic.line}" if diagnostic.line else "")
+    hint = f" -- {diagnostic.hint}" if diagnostic.hint else ""
+    return f"{place + ': ' if place else ''}{diagnostic.message}{hint}"
+
+
+def why_quarantined(package: Package) -> str:
+    """The first `REASONS_MAX` errors in words; `diagnostics` has all."""
+    reasons = [in_words(found) for found in package.diagnostics if found.severity == "error"]
+    more = [f"and {len(reasons) - REASONS_MAX} more"] if len(reasons) > REASONS_MAX else []
+    return "; ".join([*reasons[:REASONS_MAX], *more])
+
+
 def find_roots(source: Path) -> list[Path]:
     """Every folder at or under `source` that holds a SKILL.md (in any case), in path order."""
     roots: list[Path] = []
@@ -180,13 +195,24 @@ def read_folder(root: Path) -> Package:
     judge = _Judge()
     files: dict[str, bytes] = {}
     total = 0
-    for folder, subfolders, names in walk(root, onerror=_raise):
+
+    def note_unreadable(error: OSError) -> None:
+        if not isinstance(error, PermissionError) or Path(error.filename) == root:
+            raise error
+        path = Path(error.filename).relative_to(root).as_posix()
+        judge.quarantine("this folder may not be read by the service", printable(path), hint="chmod it")
+
+    for folder, subfolders, names in walk(root, onerror=note_unreadable):
         for name in names:
             file = Path(folder) / name
             if is_litter(PurePath(name)):
                 continue
             path = file.relative_to(root).as_posix()
-            mode = file.lstat()
+            try:
+                mode = file.lstat()
+            except PermissionError:  # its folder may be listed, and no more
+                judge.quarantine("this file may not be read by the service", printable(path), hint="chmod its folder")
+                continue
             if not stat.S_ISREG(mode.st_mode):
                 judge.quarantine("only regular files are allowed, no links or devices", printable(path))
                 continue
@@ -200,7 +226,7 @@ def read_folder(root: Path) -> Package:
                 judge.quarantine("this file may not be read by the service", printable(path), hint="chmod it")
         for name in subfolders:
             link = Path(folder) / name
-            if link.is_symlink():
+            if os.path.islink(link):  # noqa: PTH114  # False also where it may not be asked
                 judge.quarantine("links to folders are not allowed", printable(link.relative_to(root).as_posix()))
     return _judged(files, root.name, judge)
 
@@ -208,10 +234,6 @@ def read_folder(root: Path) -> Package:
 def from_files(files: Mapping[str, bytes], folder: str = "") -> Package:
     """The package made of `files`; `folder` is the name it was found under, if any."""
     return _judged(dict(files), folder, _Judge())
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _judged(files: dict[str, bytes], folder: str, judge: _Judge) -> Package:
@@ -282,7 +304,7 @@ def _name_of(meta: dict[str, Any] | None, line: int | None, folder: str, judge: 
             line,
             f"write `name: {slug or 'my-skill'}`",
         )
-    if not slug:
+    if not slug and meta is not None:  # else there was no frontmatter to give one, which was said
         judge.quarantine("neither the frontmatter nor the folder gives a usable name", "SKILL.md")
     return slug or None
 

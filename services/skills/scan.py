@@ -5,6 +5,7 @@ ledger, not with the catalog: a rollback or an upload that came later is not und
 """
 
 import asyncio
+import os
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
@@ -14,7 +15,7 @@ from msgspec import structs
 from services.failures import ServiceError
 from services.models import Diagnostic, LedgerEntry
 from services.ports import MetadataStore
-from services.skills.catalog import BATCH_MAX, Catalog
+from services.skills.catalog import BATCH_MAX, FOLDER_SOURCE, Catalog
 from services.skills.package import Package, find_roots, has_skill_md, is_litter, printable, read_folder
 from services.skills.stamps import Stamp, Stamps, look_at
 
@@ -24,6 +25,8 @@ GONE_SHARE_MAX = 0.2
 GONE_ALLOWED = 5
 
 _NO_SKILL_MD = Diagnostic("error", "there is no SKILL.md in this folder", hint="every skill needs one")
+_UNREADABLE = Diagnostic("error", "this folder may not be read by the service", hint="chmod it")
+_NOT_UTF8 = Diagnostic("error", "the name of this folder is not UTF-8", hint="rename it")
 _LINK = Diagnostic("error", "links to folders are not followed", hint="copy the folder, or watch the one it names")
 
 log = structlog.get_logger(__name__)
@@ -38,7 +41,7 @@ class FolderScan:
         """`stamps` spare a start the reading of what has not changed; without them everything is read."""
         self.root = root
         self._stamps = stamps
-        self.source = f"folder:{root}"
+        self.source = f"{FOLDER_SOURCE}{root}"
         self._owner = owner
         self._store = store
         self._catalog = catalog
@@ -128,7 +131,7 @@ class FolderScan:
             # A folder that was renamed gives its skill from the new path already.
             skill_id = self._ledger[path].skill_id
             moved = any(other != path and entry.skill_id == skill_id for other, entry in self._ledger.items())
-            await self._catalog.forget(self.source, path, None if moved else skill_id)
+            await self._catalog.forget(self._ledger[path], retiring=not moved)
             del self._ledger[path]
             log.info("package removed", path=path, skill=skill_id)
         if gone:
@@ -201,9 +204,10 @@ class FolderScan:
                 notes.append(now)
         try:
             # First: after a crash in between, the next scan finds the old entries and does this again.
-            left = {entry.skill_id for entry in before.values()} - {e.skill_id for e in self._ledger.values()}
-            for renamed in sorted(skill_id for skill_id in left if skill_id is not None):
-                await self._catalog.retire(self.source, renamed)
+            given_now = {entry.skill_id for entry in self._ledger.values()}
+            left = [entry for _, entry in sorted(before.items()) if entry.skill_id and entry.skill_id not in given_now]
+            for renamed in left:
+                await self._catalog.retire(renamed)
             await self._store.note(notes)
             await self._catalog.publish_found(self.source, self._owner, publishable)
         except ServiceError:
@@ -211,7 +215,7 @@ class FolderScan:
                 del self._ledger[path]
             self._ledger.update(before)
             raise
-        if left - {None}:
+        if left:
             await self._reconsider()
 
     async def _reconsider(self) -> None:
@@ -246,10 +250,14 @@ class FolderScan:
         bare: dict[str, Diagnostic] = {}
         for entry in self.root.iterdir():
             name = entry.name
-            if not entry.is_dir() or is_litter(PurePath(name)) or name.startswith(".") or name != printable(name):
+            if not entry.is_dir() or is_litter(PurePath(name)) or name.startswith("."):
                 continue
-            if entry.is_symlink():
+            if name != printable(name):
+                bare[printable(name)] = _NOT_UTF8
+            elif entry.is_symlink():
                 bare[name] = _LINK
+            elif not os.access(entry, os.R_OK | os.X_OK):
+                bare[name] = _UNREADABLE
             elif not find_roots(entry):
                 bare[name] = _NO_SKILL_MD
         return bare

@@ -1,7 +1,8 @@
 """Watching a folder of skills: a saved file becomes a version.
 
-Operating system events come through watchfiles, or polling where there are none (network
-disks). An edit is taken once nothing moved for `EDIT_QUIET_S`, after `EDIT_WAIT_MAX_S` at the latest; a
+Operating system events come through watchfiles, or polling where there are none (network disks),
+where the system has no more watches to give, or once a name is not UTF-8, which watchfiles cannot
+tell of. An edit is taken once nothing moved for `EDIT_QUIET_S`, after `EDIT_WAIT_MAX_S` at the latest; a
 folder that is new waits for `NEW_QUIET_S`, because it is usually still being copied; a vanished one for `GONE_QUIET_S`,
 because editors and git remove and rewrite. Of several replicas on one store, the one that holds
 the lease of the source scans.
@@ -62,6 +63,8 @@ class FolderWatcher:
         self._dirty = asyncio.Event()
         self._scanning = asyncio.Lock()  # a scan takes one call at a time
         self._resolved = scan.root
+        self.no_events = ""
+        """Why this folder is polled although events were asked for; empty while they come."""
         self._task: asyncio.Task[None] | None = None
         self.scanned = asyncio.Event()
         self.state = "starting"
@@ -141,18 +144,33 @@ class FolderWatcher:
                 self._dirty.set()
 
     async def _events(self) -> AsyncGenerator[list[Path], None]:
-        if self._polling:
-            async with aclosing(poll(self._resolved, _POLL_S)) as looks:
-                async for changed in looks:
-                    yield [path for path in changed if self._is_ours(path)]
-            return
-        async for changes in watchfiles.awatch(
-            self._resolved,
-            watch_filter=lambda _, path: self._is_ours(Path(path)),
-            step=_LOOK_MS,
-            debounce=_HAND_OUT_MAX_MS,
-        ):
-            yield [Path(path) for _, path in changes]
+        if not self._polling:
+            events = watchfiles.awatch(
+                self._resolved,
+                watch_filter=lambda _, path: self._is_ours(Path(path)),
+                step=_LOOK_MS,
+                debounce=_HAND_OUT_MAX_MS,
+            )
+            try:
+                async for changes in events:
+                    yield [Path(path) for _, path in changes]
+            except (ExceptionGroup, RuntimeError, OSError) as failed:
+                self._poll_from_now_on(failed)
+        # Its first look finds everything changed, also what came between the last event and it.
+        async with aclosing(poll(self._resolved, _POLL_S)) as looks:
+            async for changed in looks:
+                yield [path for path in changed if self._is_ours(path)]
+
+    def _poll_from_now_on(self, failed: Exception) -> None:
+        """Raises the failure again when polling would not help."""
+        reason: Exception = failed
+        while isinstance(reason, ExceptionGroup):  # of the thread in which watchfiles waits
+            reason = reason.exceptions[0]
+        if isinstance(reason, FileNotFoundError) or not isinstance(reason, RuntimeError | OSError):
+            raise failed
+        self._polling, self.no_events = True, str(reason)
+        metrics.watch_failures.inc()
+        log.warning("the folder is polled: the system's events cannot be had", folder=str(self.root), reason=str(reason))
 
     def _is_ours(self, changed: Path) -> bool:
         # Below the root only: a root may stand in a folder that would be litter within a package.

@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import date, time
 from typing import Any
 
 import yaml
@@ -9,6 +10,12 @@ import yaml
 from services.skills.frontmatter import DEPTH_MAX, FrontmatterError
 
 _TAG = "tag:yaml.org,2002:"
+# The form that YAML 1.1 (yaml.org/type/timestamp) gives a date, or a date with a time and an offset from UTC.
+_TIMESTAMP = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})\Z"
+    r"|([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?:[Tt]|[ \t]+)([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]*)?"
+    r"(?:[ \t]*(?:Z|[-+]([0-9]{1,2})(?::([0-9]{2}))?))?\Z"
+)
 
 
 class _Loader(yaml.CSafeLoader):
@@ -18,17 +25,18 @@ class _Loader(yaml.CSafeLoader):
 
 
 for _name, _pattern, _first in (
-    ("null", r"(?:~|null|Null|NULL|)\Z", ["~", "n", "N", ""]),
-    ("bool", r"(?:true|True|TRUE|false|False|FALSE)\Z", list("tTfF")),
+    ("null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
+    ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")),
     # 15 digits: beyond 2**53 a JSON reader in JavaScript sees another number
-    ("int", r"[-+]?(?:0|[1-9][0-9]{0,14})\Z", list("-+0123456789")),
+    ("int", re.compile(r"[-+]?(?:0|[1-9][0-9]{0,14})\Z"), list("-+0123456789")),
     (
         "float",
-        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)\Z",
+        re.compile(r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)\Z"),
         list("-+.0123456789"),
     ),
+    ("timestamp", _TIMESTAMP, list("0123456789")),
 ):
-    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(_pattern), _first)
+    _Loader.add_implicit_resolver(f"{_TAG}{_name}", _pattern, _first)
 
 
 def mapping_of(source: str) -> dict[str, Any]:
@@ -73,6 +81,7 @@ def _mapping(node: yaml.MappingNode) -> dict[str, Any]:
         line = key.start_mark.line + 2
         if not isinstance(key, yaml.ScalarNode):
             raise FrontmatterError("a key is not text", line, "write `key: value` lines")
+        _refuse_no_date(key)
         if key.value in values:
             # Readers differ in which of the two they take, and some refuse the file.
             raise FrontmatterError(f"the key {key.value[:64]!r} stands twice", line, "remove one of them")
@@ -85,6 +94,7 @@ def _value(node: yaml.Node) -> Any:
         return _mapping(node)
     if isinstance(node, yaml.SequenceNode):
         return [_value(item) for item in node.value]
+    _refuse_no_date(node)
     text: str = node.value
     match node.tag.removeprefix(_TAG):
         case "null":
@@ -98,3 +108,23 @@ def _value(node: yaml.Node) -> Any:
             return number if math.isfinite(number) else text
         case _:
             return text
+
+
+def _refuse_no_date(node: yaml.Node) -> None:
+    """Hosts that read YAML 1.1 fail on the whole file for one such scalar. Quoted ones, and those that
+    are marked as text, were not resolved to a timestamp."""
+    if node.tag != f"{_TAG}timestamp":
+        return
+    found = _TIMESTAMP.match(node.value)
+    assert found is not None  # the resolver took the same pattern for this text
+    *days, hour, minute, second, offset_h, offset_min = (int(part or 0) for part in found.groups())
+    try:
+        date(*(days[:3] if found[1] else days[3:]))
+        time(hour, minute, second)
+        time(offset_h, offset_min)  # the offset from UTC is less than a day, too
+    except ValueError:
+        raise FrontmatterError(
+            f"{node.value[:64]} is no {'date' if found[1] else 'date and time'}",
+            node.start_mark.line + 2,
+            "write a date that exists, or put it in quotes if it is text",
+        ) from None

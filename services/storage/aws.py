@@ -46,6 +46,9 @@ _REFUSED = {
     "SignatureDoesNotMatch", "UnrecognizedClientException", "403", "RequestTimeTooSkewed",
 }  # fmt: skip
 
+_NO_CREDENTIALS = (
+    "no AWS credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give it a role"
+)
 _NOT_MADE = {"NoSuchBucket", "ResourceNotFoundException"}
 
 
@@ -146,7 +149,9 @@ class Service:
             except (botocore.exceptions.BotoCoreError, ResponseParserError, OSError) as error:
                 self._count("failed")
                 trouble = error
-                if isinstance(error, (botocore.exceptions.NoCredentialsError, botocore.exceptions.ProfileNotFound)):
+                if isinstance(error, botocore.exceptions.NoCredentialsError):
+                    raise Unavailable(f"{self._name} cannot be asked: {_NO_CREDENTIALS}") from error
+                if isinstance(error, botocore.exceptions.ProfileNotFound):
                     break
             else:
                 return answer

@@ -204,11 +204,8 @@ class DynamoStore:
     async def version(self, skill_id: str, version: int) -> Version:
         return await self.reads.version(skill_id, version)
 
-    async def versions(self, skill_id: str) -> list[Version]:
-        found = self.reads.query(
-            self.reads.tables.versions, "skill_id = :id", {":id": skill_id}, ScanIndexForward=False
-        )
-        return [await self.reads.read_version(to_row(item)) async for item in found]
+    async def versions(self, skill_id: str, *, before: int | None = None, limit: int | None = None) -> list[Version]:
+        return await self.reads.versions(skill_id, before, limit)
 
     async def ledger(self, source: str) -> dict[str, LedgerEntry]:
         found = self.reads.query(self.reads.tables.state, "pk = :pk", {":pk": f"ledger#{source}"})

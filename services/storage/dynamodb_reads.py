@@ -146,6 +146,20 @@ class Reads:
             raise NotFound(f"{skill_id} has no version {number}")
         return found[skill_id, number]
 
+    async def versions(self, skill_id: str, before: int | None, limit: int | None) -> list[Version]:
+        """Newest first, as `MetadataStore.versions`."""
+        condition = "skill_id = :id"
+        values: dict[str, str | int] = {":id": skill_id}
+        if before is not None:
+            condition, values = f"{condition} AND version < :before", values | {":before": before}
+        size = {} if limit is None else {"Limit": limit}
+        found: list[Version] = []
+        async for item in self.query(self.tables.versions, condition, values, ScanIndexForward=False, **size):
+            found.append(await self.read_version(to_row(item)))
+            if len(found) == limit:
+                break
+        return found
+
     async def read_version(self, row: Mapping[str, Any]) -> Version:
         first = {"skill_id": f"{row['skill_id']}.parts", "version": row["version"] * PARTS_MAX}
         body = await self._whole(self.tables.versions, "version", first, row)

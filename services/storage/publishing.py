@@ -37,8 +37,9 @@ def publish(plan: WritePlan, skills: Skills, draft: Draft) -> Published:
         before = None  # nothing of it counts but the number
     active = before.active if before else None
     if draft.if_match is not None and (active is None or active.digest != draft.if_match):
+        now = f"version {active.version} ({active.digest}) is active" if active else "no version of it is active"
         raise Conflict(
-            f"{draft.skill_id} is not at the digest you started from",
+            f"{draft.skill_id} is not at the digest you started from: {now}",
             active_digest=active.digest if active else None,
             active_version=active.version if active else None,
         )

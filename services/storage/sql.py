@@ -177,9 +177,11 @@ class SqlStore:
         async with self.reading() as connection:
             return await publishing.read_version(connection, skill_id, version)
 
-    async def versions(self, skill_id: str) -> list[Version]:
+    async def versions(self, skill_id: str, *, before: int | None = None, limit: int | None = None) -> list[Version]:
         table = schema.versions
-        query = select(table.c.body).where(table.c.skill_id == skill_id).order_by(table.c.version.desc())
+        query = select(table.c.body).where(table.c.skill_id == skill_id).order_by(table.c.version.desc()).limit(limit)
+        if before is not None:
+            query = query.where(table.c.version < before)
         async with self.reading() as connection:
             bodies = (await connection.scalars(query)).all()
         return [msgspec.json.decode(body, type=Version) for body in bodies]

@@ -33,7 +33,7 @@ class _Manifest(msgspec.Struct):
 def version_to_restore(before: Skill) -> int:
     """The version that was active when the skill was deleted. Raises `Conflict`."""
     if before.deleted_version is None:
-        raise Conflict(f"{before.id} is not deleted: it is {before.status}", status=before.status)
+        raise Conflict(f"{before.id} is not deleted: it is {before.status}", skill_status=before.status)
     return before.deleted_version
 
 

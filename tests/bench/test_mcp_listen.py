@@ -1,13 +1,17 @@
 """M5 and M6: from a change to the listen streams, and a thousand of them, beside the SDK's own.
 
-Times are from the write's answer to the frame: a frame may be there before it. CPU is the server's own.
+M5 is from the publish's request to the frame, which has the whole publish in it, and from its answer to the
+frame, which may be there before. FastMCP sends nobody a notice of a change, so there is no line of its. CPU is
+the server's own.
 """
 
 import asyncio
+import itertools
 import json
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,19 +82,18 @@ class Cost(NamedTuple):
     stream_bytes: float
 
 
-def changing(url: str, numbers: "list[int]") -> Change:
+def changing(client: httpx2.AsyncClient) -> Change:
     """Each call publishes another version of one tool."""
+    numbers = itertools.count()
 
     async def change() -> None:
-        numbers.append(len(numbers))
-        tool = {"name": "run", "description": f"As of {len(numbers)}.", "inputSchema": {"type": "object"}}
+        tool = {"name": "run", "description": f"As of {next(numbers)}.", "inputSchema": {"type": "object"}}
         files = {
             "SKILL.md": "---\nname: changing\ndescription: Changes.\n---\n",
             "run.py": "def run(arguments):\n    return {}\n",
             "tools.json": json.dumps({"tools": [{**tool, "command": ["python", "run.py:run"]}]}),
         }
-        async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
-            answer = await client.post("/api/v1/skills", files={"file": ("s.zip", zipped(files))})
+        answer = await client.post("/api/v1/skills", files={"file": ("s.zip", zipped(files))})
         assert answer.status_code == 201, answer.text
 
     return change
@@ -115,33 +118,57 @@ async def cost(pid: int, port: int, change: Change) -> Cost:
     return Cost(statistics.median(spreads), min(cpus), per_stream)
 
 
-async def delays_ms(listened: Service, change: Change) -> list[float]:
-    crowd, delays = Crowd(), []
+class Delay(NamedTuple):
+    from_request_ms: float
+    from_answer_ms: float
+
+
+async def delays(listened: Service, change: Change) -> list[Delay]:
+    crowd, found = Crowd(), []
     await crowd.join(listened.port, 1)
     for _ in range(ROUNDS):
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(crowd.next())
+            asked = time.perf_counter()
             await change()
             answered = time.perf_counter()
-        delays.append((waiting.result()[0] - answered) * 1000)
+        heard = waiting.result()[0]
+        found.append(Delay((heard - asked) * 1000, (heard - answered) * 1000))
         await asyncio.sleep(0.2)
     crowd.leave()
-    return delays
+    return found
+
+
+@asynccontextmanager
+async def two_replicas(folder: Path, **settings: str) -> AsyncIterator[tuple[Service, Service, Change]]:
+    (folder / "skills").mkdir(parents=True)
+    settings = {"log_format": "json", "embedder": "off", **settings}
+    with (
+        running(folder / "skills", folder / "data", **settings) as one,
+        running(folder / "skills", folder / "data", **settings) as other,
+    ):
+        async with httpx2.AsyncClient(base_url=one.url, timeout=30) as client:
+            change = changing(client)
+            await change()
+            yield one, other, change
+
+
+async def tell_delays(name: str, listened: Service, change: Change, budget_ms: int) -> None:
+    found = await delays(listened, change)
+    from_request, from_answer = zip(*found, strict=True)
+    print(
+        f"M5 {name:<28} answer of the publish to frame p50 {statistics.median(from_answer):.1f} ms, "
+        f"max {max(from_answer):.1f} (budget {budget_ms}); request to frame p50 {statistics.median(from_request):.1f}"
+    )
 
 
 async def test_a_thousand_streams_hear_of_a_change(tmp_path: Path) -> None:
     print(f"\n{machine('mcp', 'starlette', 'uvicorn')}")
-    (tmp_path / "skills").mkdir()
-    numbers: list[int] = []
-    with (
-        running(tmp_path / "skills", tmp_path / "data", log_format="json", embedder="off") as one,
-        running(tmp_path / "skills", tmp_path / "data", log_format="json", embedder="off") as other,
-    ):
-        change = changing(one.url, numbers)
-        await change()
-        for name, listened in (("same replica", one), ("other replica", other)):
-            delays = sorted(await delays_ms(listened, change))
-            print(f"M5 {name:<15} answer -> frame: p50 {statistics.median(delays):.1f} ms, max {delays[-1]:.1f} ms")
+    async with two_replicas(tmp_path / "alone", redis_url="off") as (_, other, change):
+        await tell_delays("other replica, without Redis", other, change, 250)
+    async with two_replicas(tmp_path / "with") as (one, other, change):
+        await tell_delays("same replica", one, change, 5)
+        await tell_delays("other replica, with Redis", other, change, 10)
         ours = await cost(one.process.pid, one.port, change)
         told("Skillwire", ours)
     with peer("low-level SDK") as (pid, port):

@@ -1,8 +1,20 @@
-// The official TypeScript client: lists, calls, reads, and waits to be told of a change. `node client.mjs URL ERA`.
+// The official TypeScript client: lists, calls, reads, and waits to be told of a change.
+// `node client.mjs ERA URL`, or `node client.mjs ERA COMMAND ARGUMENT...` for a server over stdio.
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
+import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 
-const [url, era] = process.argv.slice(2);
+const [era, target, ...args] = process.argv.slice(2);
 const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
+
+// A connection for every request, so that whoever takes turns takes them.
+const fetchOnce = (url, init = {}) => {
+  const headers = new Headers(init.headers);
+  headers.set("connection", "close");
+  return fetch(url, { ...init, headers });
+};
+const transport = target.startsWith("http")
+  ? new StreamableHTTPClientTransport(new URL(target), { fetch: fetchOnce })
+  : new StdioClientTransport({ command: target, args, env: process.env, stderr: "ignore" });
 
 const client = new Client(
   { name: "tests", version: "0" },
@@ -11,7 +23,7 @@ const client = new Client(
     listChanged: { resources: { onChanged: () => say({ told: "resources" }) } },
   },
 );
-await client.connect(new StreamableHTTPClientTransport(new URL(url)));
+await client.connect(transport);
 const { tools } = await client.listTools();
 const called = await client.callTool({ name: "main_calculator_evaluate", arguments: { expression: "6 * 7" } });
 const read = await client.readResource({ uri: "skill://main/calculator/SKILL.md" });

@@ -35,6 +35,22 @@ async def test_versions_are_numbered_one_by_one_and_ten_comes_after_nine(store: 
     assert await store.version("main/alpha", 11) == active
 
 
+async def test_versions_are_read_page_by_page(store: MetadataStore) -> None:
+    for n in range(1, 12):
+        await store.publish([draft(text=f"text {n}")])
+    await store.publish([draft("alphabet")])
+
+    async def page(before: int | None, limit: int | None) -> list[int]:
+        return [version.version for version in await store.versions("main/alpha", before=before, limit=limit)]
+
+    assert await page(None, 4) == [11, 10, 9, 8]
+    assert await page(8, 4) == [7, 6, 5, 4]
+    assert await page(4, 4) == [3, 2, 1]
+    assert await page(10, None) == list(range(9, 0, -1))
+    assert await page(1, 4) == []
+    assert await page(2**60, 1) == [11]
+
+
 async def test_publishing_the_active_digest_changes_nothing_and_says_so(store: MetadataStore) -> None:
     first = (await store.publish([draft()]))[0]
     head = await store.head()

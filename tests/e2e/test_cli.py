@@ -27,13 +27,23 @@ def test_a_folder_and_a_zip_of_it_are_published_as_one_version(service: Service,
     assert again.stdout == f"already active: main/by-hand version 1 {digest}\n"
 
 
+def test_a_version_can_be_made_without_being_served(service: Service, tmp_path: Path) -> None:
+    folder = write_skill(tmp_path, "not-yet")
+    assert skillwire("publish", folder, "--url", service.url).returncode == 0
+    write_skill(tmp_path, "not-yet", body="Changed.")
+    done = skillwire("publish", folder, "--url", service.url, "--no-activate")
+    assert done.stdout.startswith("stored main/not-yet version 2 sha256:")
+    assert get(service, "/skills/main/not-yet")["version"] == 1
+
+
 def test_a_stale_digest_publishes_nothing_and_says_why(service: Service, tmp_path: Path) -> None:
     folder = write_skill(tmp_path, "guarded-by-hand")
     assert skillwire("publish", folder, "--url", service.url).returncode == 0
     write_skill(tmp_path, "guarded-by-hand", body="Changed.")
     done = skillwire("publish", folder, "--url", service.url, "--if-match", "sha256:" + "0" * 64)
     assert done.returncode == 1
-    assert "conflict" in done.stderr
+    digest = get(service, "/skills/main/guarded-by-hand")["digest"]
+    assert f"version 1 ({digest}) is active (conflict)" in done.stderr
     assert get(service, "/skills/main/guarded-by-hand")["version"] == 1
 
 
@@ -42,7 +52,7 @@ def test_a_broken_package_is_refused_with_its_diagnostics(service: Service, tmp_
     (tmp_path / "broken" / "SKILL.md").write_text("no frontmatter")
     done = skillwire("publish", tmp_path / "broken", "--url", service.url)
     assert done.returncode == 1
-    assert "does not start with frontmatter" in done.stderr
+    assert "SKILL.md:1: SKILL.md does not start with frontmatter -- begin the file with" in done.stderr
 
 
 def test_publishing_where_nothing_listens_says_what_to_do(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from tests.support.service import Service, get, skillwire
 class _Site(http.server.BaseHTTPRequestHandler):
     """A web site with a package, redirects, and something without an end."""
 
+    is_back = False
+
     def do_GET(self) -> None:  # the base class's name
         if self.path == "/package.zip":
             self._answer(200, zip_of({"SKILL.md": skill_md("from-a-url")}))
@@ -35,6 +37,16 @@ class _Site(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(bytes(65536))
         else:
             self._answer(404, b"")
+
+    def do_POST(self) -> None:  # the same
+        """A service behind a proxy, which says once that it will be back, and when."""
+        self.rfile.read(int(self.headers["content-length"]))
+        if _Site.is_back:
+            made = {"id": "main/late", "version": 1, "digest": "sha256:0", "changed": True}
+            self._answer(201, json.dumps({"data": made}).encode())
+        else:
+            _Site.is_back = True
+            self._answer(503, b"", ("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT"))
 
     def _answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         self.send_response(status)
@@ -136,7 +148,7 @@ def test_a_package_in_a_git_repository_is_published_and_no_hook_is_run(
 @pytest.mark.parametrize(
     ("suffix", "reason"),
     [
-        ("", "holds 1: skills/from-git"),
+        ("", "holds 1: skills/from-git; publish one, or all with `skillwire import git+file://"),
         ("#subdir=none", "no folder"),
         ("#subdir=../..", "not allowed"),
         ("#subdir=out", "no folder"),
@@ -175,7 +187,8 @@ def test_a_folder_is_imported_with_a_report_and_again_without_a_change(service: 
     write_files(root / "broken", {"SKILL.md": b"no frontmatter"})
     first = skillwire("import", root, "--url", service.url, "--jobs", "3")
     assert first.returncode == 1
-    assert "refused     broken: SKILL.md does not start with frontmatter (invalid)" in first.stdout
+    why = "SKILL.md:1: SKILL.md does not start with frontmatter -- begin the file with a line `---`"
+    assert f"refused     broken: {why}" in first.stdout
     assert first.stdout.endswith("12 published, 0 unchanged, 1 refused\n")
     assert get(service, "/skills/main/imported-11")["version"] == 1
 
@@ -190,6 +203,66 @@ def test_a_folder_is_imported_with_a_report_and_again_without_a_change(service: 
         "untried": 0,
     }
     assert report["unchanged"][0]["path"] == "imported-00"
+
+
+def test_a_proxy_that_says_a_date_to_come_back_at_is_asked_again(site: str, tmp_path: Path) -> None:
+    done = skillwire("publish", write_package(tmp_path, "late"), "--url", site)
+    assert (done.returncode, done.stdout) == (0, "published main/late version 1 sha256:0\n")
+
+
+@pytest.mark.parametrize("key", ["cl\u00e9", "two\nlines"])
+def test_a_key_that_is_none_is_said_to_be(tmp_path: Path, key: str) -> None:
+    done = skillwire("publish", write_package(tmp_path, "keyed"), "--key", key)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "the key holds characters" in done.stderr
+
+
+def test_a_folder_with_more_than_plain_files_is_not_published_without_them(service: Service, tmp_path: Path) -> None:
+    folder = write_package(tmp_path, "linked")
+    (folder / "link.md").symlink_to("SKILL.md")
+    done = skillwire("publish", folder, "--url", service.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{folder} cannot be served: link.md: only regular files are allowed" in done.stderr
+
+
+def test_of_two_packages_with_one_name_the_first_is_imported_every_time(service: Service, tmp_path: Path) -> None:
+    for folder, body in (("a", "First."), ("b", "Second."), ("c", "Third.")):
+        write_package(tmp_path / folder, "told-twice", body=body)
+    (tmp_path / "a" / "told-twice" / "SKILL.md").write_bytes(b"no frontmatter")
+    for kind in ("published", "unchanged"):
+        done = skillwire("import", tmp_path, "--url", service.url, "--json")
+        assert done.returncode == 1
+        report = json.loads(done.stdout)
+        assert [each["path"] for each in report[kind]] == ["b/told-twice"]
+        assert [each["path"] for each in report["refused"]] == ["a/told-twice", "c/told-twice"]
+        assert "b/told-twice gives the same skill main/told-twice" in report["refused"][1]["reason"]
+    assert get(service, "/skills/main/told-twice")["version"] == 1
+
+
+def test_every_package_of_a_git_repository_is_imported(service: Service, repository: Path) -> None:
+    write_package(repository / "skills", "not-committed")
+    origin = f"git+file://{repository}"
+    done = skillwire("import", f"{origin}@next/one", "--url", service.url, "--owner", "team", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [each["path"] for each in json.loads(done.stdout)["published"]] == ["skills/from-git"]
+    below = skillwire("import", f"{origin}@next/one#subdir=skills", "--url", service.url, "--owner", "team")
+    assert below.stdout == "0 published, 1 unchanged, 0 refused\n"
+    missing = skillwire("import", f"{origin}#subdir=none", "--url", service.url)
+    assert (missing.returncode, "no folder" in missing.stderr) == (1, True)
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_imported_under_the_name_it_gives(service: Service, tmp_path: Path) -> None:
+    write_files(tmp_path / os.fsdecode(b"odd\xff"), {"SKILL.md": skill_md("even")})
+    done = skillwire("import", tmp_path, "--url", service.url, "--json")
+    assert done.returncode == 0, done.stderr
+    (made,) = json.loads(done.stdout)["published"]
+    assert (made["path"].rstrip("\ufffd"), made["id"], made["grade"]) == ("odd", "main/even", "lenient")
+
+
+def test_an_import_from_nowhere_says_what_it_takes(tmp_path: Path) -> None:
+    done = skillwire("import", tmp_path / "none")
+    assert done.returncode == 2
+    assert "is no folder and no URL of git+" in done.stderr
 
 
 def test_an_import_stops_when_nobody_answers(tmp_path: Path) -> None:

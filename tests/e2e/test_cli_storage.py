@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.support.packages import skill_md, zip_of
-from tests.support.service import Service, get, running, skillwire
+from tests.support.service import Service, command, environment, get, running, skillwire
 
 OFF = {"embedder": "off", "redis_url": "off"}
 MIGRATED = (
@@ -47,6 +49,30 @@ def test_migrate_makes_the_tables_and_says_why_it_cannot(tmp_path: Path) -> None
     assert nowhere.returncode == 1
     assert nowhere.stderr.startswith("Error: the database does not answer")
     assert "postgresql://" not in nowhere.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({}, "no AWS credentials were found; set AWS_ACCESS_KEY_ID"),
+        ({"AWS_PROFILE": "none"}, "profile (none) could not be found"),
+        ({"AWS_ACCESS_KEY_ID": "half"}, "missing: AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_without_aws_credentials_it_is_said_what_to_set(tmp_path: Path, more: dict[str, str], reason: str) -> None:
+    kept = {name: value for name, value in environment().items() if not name.startswith("AWS_")}
+    nowhere = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run(
+        command("init-storage"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**kept, **nowhere, **more},
+    )
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_sweep_beside_a_running_service_takes_what_no_version_names_and_is_old(tmp_path: Path) -> None:

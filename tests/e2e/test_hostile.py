@@ -76,10 +76,12 @@ def test_a_hostile_package_is_refused_and_nothing_is_written(
     assert stored(data) == before
 
 
-def test_what_looks_like_a_date_and_is_none_is_text(service: Service) -> None:
-    """PyYAML raises `ValueError` for it (research T8)."""
-    text = b"---\nname: no-date\ndescription: Has a day 0.\nsince: 2026-01-00\n---\n"
-    assert upload(service, zip_of({"SKILL.md": text})).status_code == 201
+def test_a_date_that_is_none_is_refused_with_its_line_and_may_stand_in_quotes(service: Service) -> None:
+    text = "---\nname: no-date\ndescription: Has a day 0.\nsince: {}\n---\n"
+    refused = upload(service, zip_of({"SKILL.md": text.format("2026-01-00").encode()}))
+    assert refused.status_code == 400
+    assert "2026-01-00 is no date" in refused.json()["detail"]
+    assert upload(service, zip_of({"SKILL.md": text.format("'2026-01-00'").encode()})).status_code == 201
     shown = httpx2.get(f"{service.url}/api/v1/skills/main/no-date", timeout=10).json()["data"]
     assert shown["frontmatter"]["since"] == "2026-01-00"
 

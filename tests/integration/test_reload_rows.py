@@ -75,13 +75,16 @@ async def test_no_client_is_told(store: SqlStore) -> None:
     push, told = McpPush(), Notices()
     said = asyncio.Event()
 
-    async def tell(notices: Notices) -> None:
+    def tell(notices: Notices) -> None:
         for (_, reaches), (_, more) in zip(told.kinds(), notices.kinds(), strict=True):
             reaches |= more
         said.set()
 
-    push.tell_sessions_with(tell)
-    push.start(cast(Runs, None))  # asked for tasks alone
+    async def end() -> None:
+        pass
+
+    push.tell_sessions_with(tell, end)
+    push.start(cast(Runs, None), [])  # asked for tasks alone
     notifier = UnifiedNotifier(store, position, utc_now=utc_now)
     stream = notifier.subscribe(Viewer(owners=None), ["skills", "tools", "solutions"])
     for sink in (push, notifier):

@@ -7,7 +7,7 @@ import pytest
 
 from services.failures import Conflict, Forbidden, Invalid, NotFound, ServiceError
 from services.models import Published
-from tests.support.packages import Shelf, open_shelf, skill_md, write_files, zip_of
+from tests.support.packages import Shelf, open_shelf, skill_md, tool, tools_json, write_files, zip_of
 from tests.support.search_parts import everyone
 
 pytestmark = pytest.mark.anyio
@@ -59,10 +59,30 @@ async def test_a_refused_upload_writes_nothing(shelf: Shelf, tmp_path: Path, dat
 
 
 async def test_a_refused_upload_says_everything_that_is_wrong(shelf: Shelf) -> None:
-    with pytest.raises(Invalid, match="does not start with frontmatter; neither") as refused:
-        await upload(shelf, {"SKILL.md": b"# none"})
-    assert [found["severity"] for found in refused.value.facts["diagnostics"]] == ["error", "error"]
-    assert refused.value.facts["diagnostics"][0]["line"] == 1
+    harmful = tools_json(tool(inputSchema={"type": "object", "$ref": "#"}))
+    with pytest.raises(Invalid) as refused:
+        await upload(shelf, {"SKILL.md": b"# none", "tools.json": harmful, "scripts/run.py": b""})
+    found = refused.value.facts["diagnostics"]
+    assert [(each["severity"], each["path"]) for each in found] == [("error", "SKILL.md"), ("error", "tools.json")]
+    assert found[0]["line"] == 1
+    for each in found:
+        assert f"{each['path']}:{each['line']}: {each['message']}" in refused.value.message
+    assert found[0]["hint"] in refused.value.message
+
+
+async def test_a_refused_upload_without_frontmatter_is_not_said_to_have_no_name(shelf: Shelf) -> None:
+    with pytest.raises(Invalid) as refused:
+        await upload(shelf, {"SKILL.md": b"---\nname: named\ndescription: a: b: c\n---\n"})
+    assert [each["message"][:11] for each in refused.value.facts["diagnostics"]] == ["broken YAML"]
+
+
+async def test_a_refused_upload_does_not_give_its_mere_warnings_as_the_reason(shelf: Shelf) -> None:
+    text = b"---\nname: Odd Name\ndescription: Does.\n---\n"
+    with pytest.raises(Invalid) as refused:
+        await upload(shelf, {"skill.md": text})
+    assert [each["severity"] for each in refused.value.facts["diagnostics"]] == ["error", "warning"]
+    assert "must be called SKILL.md" in refused.value.message
+    assert "hyphens" not in refused.value.message
 
 
 async def test_an_upload_against_another_digest_is_a_conflict(shelf: Shelf) -> None:

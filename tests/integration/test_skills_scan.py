@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from services.models import Diagnostic
+from services.skills.package import printable
 from services.skills.scan import GONE_ALLOWED, FolderScan
 from services.skills.stamps import Stamp, Stamps
 from tests.support.packages import (
@@ -291,6 +292,20 @@ async def test_a_package_that_was_never_good_is_shown_and_serves_once_it_is(shel
     assert shelf.number("demo") == 2
 
 
+async def test_a_date_that_does_not_exist_keeps_a_package_out_with_its_line(shelf: Shelf, root: Path) -> None:
+    write_files(root / "demo", {"SKILL.md": b"---\nname: demo\ndescription: Does.\nsince: 2026-01-00\n---\n"})
+    scan = await restarted(shelf, root)
+    found = shelf.skill("demo")
+    assert found is not None
+    assert (found.status, found.active) == ("quarantined", None)
+    (noted,) = (await shelf.store.ledger(scan.source))["demo"].diagnostics
+    assert (noted.severity, noted.message, noted.line) == ("error", "2026-01-00 is no date", 4)
+    assert noted.hint == "write a date that exists, or put it in quotes if it is text"
+    write_files(root / "demo", {"SKILL.md": b"---\nname: demo\ndescription: Does.\nsince: '2026-01-00'\n---\n"})
+    await see(shelf, scan, "demo")
+    assert (shelf.number("demo"), await shelf.reasons(scan.source, "demo")) == (2, [])
+
+
 async def test_a_link_beside_the_files_is_noticed_although_the_digest_is_the_same(shelf: Shelf, root: Path) -> None:
     folder = write_package(root, "demo")
     (folder / "link").symlink_to("/etc/passwd")
@@ -388,13 +403,19 @@ async def test_names_that_are_not_utf_8_stop_nobody_else(shelf: Shelf, root: Pat
     write_package(root, "demo")
     write_package(root, "good")
     odd = os.fsdecode(b"odd\xff")
+    shown = printable(odd)
     write_files(root / "demo", {odd: b"x"})
     write_files(root / odd, {"SKILL.md": skill_md()})
     write_files(root / f"bare-{odd}", {"readme.md": b"x"})
     scan = await restarted(shelf, root)
     assert (shelf.number("good"), shelf.number("demo")) == (1, None)
-    assert sorted(await shelf.store.ledger(scan.source)) == ["demo", "good"]
+    ledger = await shelf.store.ledger(scan.source)
+    assert sorted(ledger) == [f"bare-{shown}", "demo", "good", shown]
+    assert [found.message for found in ledger[shown].diagnostics] == ["the name of this folder is not UTF-8"]
     assert await scan.everything() == 0
+    shutil.rmtree(root / odd)
+    await scan.note_bare_folders()
+    assert sorted(await shelf.store.ledger(scan.source)) == [f"bare-{shown}", "demo", "good"]
 
 
 async def test_a_hostile_package_stops_nobody_else(shelf: Shelf, root: Path) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,9 +80,16 @@ def skillwire(*arguments: str | Path, **settings: str) -> "subprocess.CompletedP
 @contextmanager
 def running(skills: Path, data: Path, **settings: str) -> Iterator[Service]:
     """Serves `skills` on a free port; the process is gone when the block ends."""
+    with running_within((), skills, data, **settings) as service:
+        yield service
+
+
+@contextmanager
+def running_within(before: Sequence[str], skills: Path, data: Path, /, **settings: str) -> Iterator[Service]:
+    """The same, with a command before it that becomes the one that follows."""
     settings = {"scripts_allowed_owners": '["main"]', **settings}
     process = subprocess.Popen(
-        command("serve", "--port", "0", "--skills", str(skills), "--data", str(data)),
+        [*before, *command("serve", "--port", "0", "--skills", str(skills), "--data", str(data))],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -79,6 +79,20 @@ print(Later.__pydantic_complete__)
     assert said_by(program).splitlines() == ["False", "a True", "True"]
 
 
+def test_an_adapter_that_is_built_later_warns_of_nothing_that_its_maker_ignores() -> None:
+    """FastAPI gives its adapters a field's alias, and ignores pydantic's warning of it while it makes them."""
+    program = """
+import warnings
+from typing import Annotated
+warnings.simplefilter("error")
+from gateway.lean import unbuilt
+with unbuilt():
+    from pydantic import Field, TypeAdapter
+print(TypeAdapter(Annotated[int, Field(alias="b")]).validate_python(1))
+"""
+    assert said_by(program) == "1"
+
+
 def test_an_adapter_is_built_when_it_is_used_and_finds_the_names_of_who_made_it() -> None:
     program = """
 from typing_extensions import TypedDict

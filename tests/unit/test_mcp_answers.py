@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.mcp.answers import Answers, Key
-from gateway.mcp.uris import alias, pinned
+from gateway.mcp.uris import SKILL_MD, pinned, root
 from notifier.events import Viewer
 from services.changes.log import ChangeFeed
 from services.models import Skill
@@ -43,7 +43,7 @@ def test_a_list_ends_with_any_change_and_a_skills_answer_with_its_own() -> None:
     parts = Parts()
     one, two = parts.skill("one"), parts.skill("two")
     assert one.active is not None
-    listed, first, other = parts.keep(""), parts.keep(alias(one)), parts.keep(pinned(two, one.active))
+    listed, first, other = parts.keep(""), parts.keep(root(one) + SKILL_MD), parts.keep(pinned(two, one.active))
     assert [parts.answers.find(key) for key in (listed, first, other)] == [b"data"] * 3
     parts.view.apply([change(8, skill("one", "anew", seq=8))])
     assert [parts.answers.find(key) for key in (listed, first, other)] == [None, None, b"data"]

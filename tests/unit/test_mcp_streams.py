@@ -2,70 +2,18 @@
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-from starlette.types import Message
 
+from gateway.mcp import uris
 from gateway.mcp.notices import EVERYONE, Notices, Reach
 from gateway.mcp.streams import SLOW_S, URIS_MAX, Filter, ListenStreams
-from gateway.principal import ALL_SCOPES, Principal
-from notifier.events import Viewer
 from services.failures import Exhausted
+from tests.support.listening import Client, listening, principal
 
 pytestmark = pytest.mark.anyio
 URI = "skill://main/one/SKILL.md"
-
-
-def principal(name: str = "all", owners: frozenset[str] | None = None) -> Principal:
-    return Principal(name, ALL_SCOPES, Viewer(owners=owners))
-
-
-class Client:
-    """What it was sent, decoded; while `reads` is not set, sending to it waits."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.reads = asyncio.Event()
-        self.reads.set()
-        self.left = asyncio.Event()
-
-    async def send(self, message: Message) -> None:
-        await self.reads.wait()
-        if message["type"] == "http.response.body":
-            self.parts.append(message["body"])
-
-    async def receive(self) -> Message:
-        await self.left.wait()
-        return {"type": "http.disconnect"}
-
-    @property
-    def told(self) -> list[str]:
-        """`tools`, `resources`, ...: the notices so far, the acknowledgement first."""
-        return [message.get("method", "ended").removeprefix("notifications/") for message in self.messages]
-
-    @property
-    def messages(self) -> list[dict[str, Any]]:
-        frames = b"".join(self.parts).decode().split("\r\n\r\n")
-        return [json.loads(frame.partition("data: ")[2]) for frame in frames if frame.startswith("event:")]
-
-
-@asynccontextmanager
-async def listening(
-    streams: ListenStreams, wanted: Filter, who: Principal | None = None, client: Client | None = None
-) -> AsyncIterator[Client]:
-    client = client or Client()
-    streams.admit(wanted, who or principal())
-    async with asyncio.TaskGroup() as group:
-        group.create_task(streams.serve(b"7", wanted, who or principal(), client.receive, client.send))
-        await asyncio.sleep(0)
-        yield client
-        client.left.set()
-
-
+ROOT = uris.watched(URI)
 TOOLS = Filter(tools_list_changed=True)
 
 
@@ -73,7 +21,7 @@ async def test_a_stream_is_told_what_it_asked_for_with_its_own_id() -> None:
     streams = ListenStreams()
     wanted = Filter(resources_list_changed=True, resource_subscriptions=[URI])
     async with listening(streams, wanted) as client:
-        streams.tell(Notices(tools={EVERYONE}, resources={EVERYONE}, updated={URI: EVERYONE, "skill://x": EVERYONE}))
+        streams.tell(Notices(tools={EVERYONE}, resources={EVERYONE}, updated={ROOT: EVERYONE, "skill://x": EVERYONE}))
         streams.close()
     assert client.told == ["subscriptions/acknowledged", "resources/list_changed", "resources/updated", "ended"]
     acknowledged, listed, updated, ended = client.messages
@@ -90,7 +38,7 @@ async def test_nobody_is_told_of_what_it_may_not_see() -> None:
     stranger, owner = principal("b", frozenset({"other"})), principal("a", frozenset({"main"}))
     async with listening(streams, wanted, stranger) as of_stranger, listening(streams, wanted, owner) as of_owner:
         private = Reach("main", "private")
-        streams.tell(Notices(tools={private}, updated={URI: private}))
+        streams.tell(Notices(tools={private}, updated={ROOT: private}))
     assert of_stranger.told == ["subscriptions/acknowledged"]
     assert of_owner.told[1:] == ["tools/list_changed", "resources/updated"]
 
@@ -130,8 +78,11 @@ async def test_a_client_that_does_not_read_for_long_is_given_up() -> None:
         assert len(streams) == 1
         now_s += 1
         streams.keep_alive()
-        assert len(streams) == 0
+        streams.tell(Notices(tools={EVERYONE}))
         client.reads.set()
+        streams.keep_alive()
+        assert len(streams) == 0
+        assert client.told[-1] == "ended", "so that it listens anew"
 
 
 async def test_a_client_that_reads_again_before_it_is_looked_at_keeps_its_stream() -> None:

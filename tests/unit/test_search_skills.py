@@ -196,7 +196,7 @@ async def test_hits_are_cut_to_the_token_budget_and_the_saving_is_counted(parts:
     parts.search.start()
     await parts.caught_up()
     cost = {
-        each.name: math.ceil(len(f"{each.id}: {each.active.description}") / 4)
+        each.name: math.ceil(len(f'{{"id":"{each.id}","description":"{each.active.description}"}},') / 4)
         for each in (HELLO, CSV, REVIEW)
         if each.active
     }

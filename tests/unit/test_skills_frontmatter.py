@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ FRAGMENTS = (
     *("a:", "name:", "- ", "? ", ": ", "[", "]", "{", "}", ",", "|", ">", "'", '"', "\\", "#", "---", "..."),
     *("&a", "*a", "!", "!!int", "!!bool", "!!float", "!!timestamp", "!!set", "!!str", "!!binary", "%YAML", "=", "<<"),
     *("0x", "0o7", "+1", "-", "1:2", "1_0", "1e999", ".nan", ".inf", "2026-01-00", "2026-01-01", "true", "on", "~"),
+    *("2026-", "0000", "-13", "-1", "-00", "T", "t", "24", ":60", ":00", ".", "Z", "+24:00", "-05:99"),
     *(" ", "\n", "\n  ", "\t", "\r", "\x00", "\x07", "\x85", "\u2028", "\ufeff", "\ud800", "\U0010ffff"),
 )
 
@@ -68,9 +70,18 @@ def test_unclosed_frontmatter_is_said(text: str) -> None:
 @pytest.mark.parametrize(
     ("source", "value"),
     [
-        ("2026-01-00", "2026-01-00"),
         ("2026-11-21", "2026-11-21"),
+        ("2024-02-29", "2024-02-29"),
         ("2026-11-21T07:35:52Z", "2026-11-21T07:35:52Z"),
+        ("2026-1-2 3:04:05.123456789 -5", "2026-1-2 3:04:05.123456789 -5"),
+        ("2026-11-21\n  07:35:52 +05:45", "2026-11-21 07:35:52 +05:45"),
+        ("2026-1-40", "2026-1-40"),
+        ("2026-01-00-rc", "2026-01-00-rc"),
+        ("20260100", 20260100),
+        ("'2026-01-00'", "2026-01-00"),
+        ('"2026-01-00"', "2026-01-00"),
+        ("!!str 2026-01-00", "2026-01-00"),
+        ("|-\n  2026-01-00\n", "2026-01-00"),
         ("12:30", "12:30"),
         ("on", "on"),
         ("no", "no"),
@@ -149,6 +160,25 @@ def test_a_refusal_names_the_line_in_the_file(source: str, line: int, reason: st
     assert reason in error.message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2026-01-00", "2026-00-01", "2026-13-01", "2026-02-30", "2023-02-29", "0000-01-01"),
+        *("2026-1-32 1:00:00", "2026-01-01T24:00:00", "2026-01-01t00:60:00Z", "2026-01-01 00:00:61.5"),
+        *("2026-01-01 00:00:00 +24:00", "2026-01-01T00:00:00-05:60"),
+    ],
+)
+@pytest.mark.parametrize("place", ["d: {}", "{}: d", "m:\n  k: {}", "m:\n  {}: k", "m:\n  - {}", "m: [1, {{k: [{}]}}]"])
+def test_what_has_the_form_of_a_date_and_is_none_is_refused_unless_quoted(text: str, place: str) -> None:
+    """PyYAML raises `ValueError` for it, wherever it stands (research T8)."""
+    source = f"a: b\n{place}\n"
+    error = refusal(source.format(text))
+    assert error.message.startswith(f"{text} is no date")
+    assert error.line == 3 + place.count("\n")
+    assert "put it in quotes" in error.hint
+    assert parse(source.format(f"'{text}'"))
+
+
 def test_nesting_ends_at_the_stated_depth() -> None:
     def nested(levels: int) -> str:
         return "a: " + "[" * (levels - 1) + "]" * (levels - 1)
@@ -186,8 +216,11 @@ def test_line_of_a_key_counts_from_the_top_of_the_file() -> None:
         "a: [" + "1," * 8000 + "]",
         "a: {" + ",".join(f"k{at}: 1" for at in range(1800)) + "}",
         "\n".join(f"k{at}: &a [*a, *a]" for at in range(800)),
+        "a: 2026-01-01" + " " * 16_000 + "x",
+        "a: 2026-01-01 00:00:00." + "0" * 16_000 + "x",
+        "a: [" + "2026-01-01," * 1400 + "]",
     ],
-    ids=range(13),
+    ids=range(16),
 )
 def test_hostile_text_of_full_size_costs_little(source: str) -> None:
     """Reliability T8: 50 ms, which is some six times the floor."""
@@ -214,15 +247,36 @@ def read(text: str) -> None:
 
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=200)
-yaml_like = st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join)
+# Of the form of a date, one or two numbers of it beyond what there is.
+date_like = st.builds(
+    "".join,
+    st.tuples(
+        st.from_regex(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}", fullmatch=True),
+        st.just("") | st.from_regex(r"([Tt]|[ \t]{1,3})[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]{0,9})?", fullmatch=True),
+        st.just("") | st.from_regex(r"[ \t]{0,2}(Z|[-+][0-9]{1,2}(:[0-5][0-9])?)", fullmatch=True),
+    ),
+)
+yaml_like = st.lists(st.sampled_from(FRAGMENTS) | date_like, max_size=40).map("".join)
 
 
 @settings(max_examples=400, deadline=None)
-@given(any_text | yaml_like)
+@given(any_text | yaml_like | date_like)
 def test_any_text_gives_json_or_a_refusal(source: str) -> None:
     read(source)
     read(f"---\n{source}\n---\n")
     read(f"---\nkey: {source}\n---\n")
+
+
+@settings(max_examples=400, deadline=None)
+@given(date_like)
+def test_a_date_is_refused_where_pyyaml_fails(text: str) -> None:
+    """Its own constructor is the judge: what it makes a date of stays text, what it raises for is refused."""
+    try:
+        yaml.load(f"k: {text}", yaml.CSafeLoader)
+    except (ValueError, yaml.YAMLError):
+        refusal(f"k: {text}")
+    else:
+        assert parse(f"k: {text}") == {"k": text}
 
 
 @settings(max_examples=200, deadline=None)

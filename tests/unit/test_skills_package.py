@@ -24,6 +24,7 @@ from services.skills.package import (
     path_problem,
     read_folder,
     twins,
+    why_quarantined,
 )
 from tests.support.packages import skill_md, tool, tools_json, write_files, write_package
 
@@ -163,6 +164,14 @@ def test_what_cannot_be_served_is_quarantined_and_says_why(
     assert (diagnostic.severity, diagnostic.path, diagnostic.line) == ("error", path, line)
 
 
+def test_of_many_reasons_the_first_are_told_and_the_others_counted() -> None:
+    package = from_files({"SKILL.md": skill_md(), **{f"a{at}.": b"" for at in range(8)}}, "demo")
+    told = why_quarantined(package).split("; ")
+    assert len(told) == 6
+    assert told[0] == "a0.: this path is not allowed: not a name that Windows can hold"
+    assert told[-1] == "and 3 more"
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -254,7 +263,12 @@ def test_a_file_name_that_is_not_utf_8_is_quarantined_and_can_be_stored(tmp_path
     assert list(package.files) == ["SKILL.md"]
 
 
-def test_a_file_that_may_not_be_read_is_quarantined() -> None:
+@pytest.mark.parametrize(
+    ("path", "mode", "shown"),
+    [("a.md", 0, ["a.md"]), ("sub", 0, ["sub"]), ("sub", 0o444, ["sub/b.md"])],
+    ids=["a file", "a folder", "a folder that may only be listed"],
+)
+def test_what_may_not_be_read_is_quarantined(path: str, mode: int, shown: list[str]) -> None:
     # In a process of its own: root reads everything, so it must become somebody else.
     script = "import os, sys, pathlib, services.skills.package as p, services.skills.yaml_values\n"
     script += "os.geteuid() or os.seteuid(65534)\n"
@@ -262,14 +276,15 @@ def test_a_file_that_may_not_be_read_is_quarantined() -> None:
         "f = p.read_folder(pathlib.Path(sys.argv[1])); print(f.grade, [d.path for d in f.diagnostics], sorted(f.files))"
     )
     with tempfile.TemporaryDirectory() as name:
-        folder = write_files(Path(name) / "demo", {"SKILL.md": skill_md(), "a.md": b"x"})
-        (folder / "a.md").chmod(0)
-        for open_to_all in (Path(name), folder):
+        folder = write_files(Path(name) / "demo", {"SKILL.md": skill_md(), "a.md": b"x", "sub/b.md": b"y"})
+        for open_to_all in (Path(name), folder, folder / "sub"):
             open_to_all.chmod(0o755)
+        (folder / path).chmod(mode)
         answer = subprocess.run(
             [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=30, check=False
         )
-    assert answer.stdout == "quarantined ['a.md'] ['SKILL.md']\n", answer.stderr
+    rest = sorted({"SKILL.md", "a.md", "sub/b.md"} - {"sub/b.md" if path == "sub" else path})
+    assert answer.stdout == f"quarantined {shown} {rest}\n", answer.stderr
 
 
 def test_too_many_files_are_quarantined_without_their_content(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ import structlog
 from mcp.server.connection import Connection
 from mcp.server.session import ServerSession
 
-from gateway.mcp.notices import Notices, Seen
+from gateway.mcp import uris
+from gateway.mcp.notices import Notices
 from notifier.events import Viewer
 from services import metrics
 
-SEND_S = 1.0
 WATCHED_MAX = 1000
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,10 @@ class LegacySessions:
     def __init__(self) -> None:
         self._connections: weakref.WeakKeyDictionary[Connection, Viewer] = weakref.WeakKeyDictionary()
         self._log_levels: weakref.WeakKeyDictionary[Connection, types.LoggingLevel] = weakref.WeakKeyDictionary()
-        self._watched: weakref.WeakKeyDictionary[Connection, set[str]] = weakref.WeakKeyDictionary()
+        self._watched: weakref.WeakKeyDictionary[Connection, dict[str, str]] = weakref.WeakKeyDictionary()
+        # What a session has still to be told, each thing once, and the one task that tells it.
+        self._due: weakref.WeakKeyDictionary[Connection, dict[str, None]] = weakref.WeakKeyDictionary()
+        self._telling: dict[Connection, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -55,33 +58,47 @@ class LegacySessions:
 
     def watch(self, session: ServerSession, uri: str) -> bool:
         """False when the session watches `WATCHED_MAX` resources already."""
-        watched = self._watched.setdefault(session._connection, set())
+        watched = self._watched.setdefault(session._connection, {})
         if uri not in watched and len(watched) >= WATCHED_MAX:
             return False
-        watched.add(uri)
+        watched[uri] = uris.watched(uri)
         return True
 
     def unwatch(self, session: ServerSession, uri: str) -> None:
-        self._watched.get(session._connection, set()).discard(uri)
+        self._watched.get(session._connection, {}).pop(uri, None)
 
-    async def send(self, notices: Notices) -> None:
-        """Tells all of them at once; one that does not take it in `SEND_S` is forgotten."""
-        async with asyncio.TaskGroup() as group:
-            for connection, viewer in list(self._connections.items()):
-                group.create_task(self._send(connection, notices.seen_by(viewer)))
+    def send(self, notices: Notices) -> None:
+        """Waits for nobody: a session that does not read is told each thing once, when it reads again."""
+        for connection, viewer in list(self._connections.items()):
+            seen = notices.seen_by(viewer)
+            watched = self._watched.get(connection, {})
+            updated = [uri for uri, what in watched.items() if what in seen.updated]
+            due = self._due.setdefault(connection, {})
+            due.update(dict.fromkeys((*seen.lists, *updated)))
+            if due and connection not in self._telling:
+                self._telling[connection] = asyncio.create_task(self._tell(connection, due), name="mcp-legacy")
 
-    async def _send(self, connection: Connection, seen: Seen) -> None:
+    async def close(self) -> None:
+        telling = list(self._telling.values())
+        for task in telling:
+            task.cancel()
+        if telling:
+            await asyncio.wait(telling)
+
+    async def _tell(self, connection: Connection, due: dict[str, None]) -> None:
+        lists = {
+            "tools": connection.send_tool_list_changed,
+            "prompts": connection.send_prompt_list_changed,
+            "resources": connection.send_resource_list_changed,
+        }
         try:
-            async with asyncio.timeout(SEND_S):
-                if "tools" in seen.lists:
-                    await connection.send_tool_list_changed()
-                if "prompts" in seen.lists:
-                    await connection.send_prompt_list_changed()
-                if "resources" in seen.lists:
-                    await connection.send_resource_list_changed()
-                for uri in seen.updated & self._watched.get(connection, set()):
-                    await connection.send_resource_updated(uri)
+            while due:
+                what = next(iter(due))
+                del due[what]  # before it is sent: what changes meanwhile is told again
+                await (lists[what]() if what in lists else connection.send_resource_updated(what))
         except Exception:
             self._connections.pop(connection, None)
             metrics.notice_failures.labels("mcp-legacy").inc()
             log.exception("a legacy session could not be told of a change")
+        finally:
+            del self._telling[connection]

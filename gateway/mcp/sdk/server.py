@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
 import structlog
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types.methods import INPUT_REQUIRED_METHODS
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.mcp.push import McpPush
 from gateway.mcp.sdk.context import RequestContext, principal_of
@@ -67,7 +69,7 @@ class SkillServer(Server[Any]):
     def __init__(self, replica: Replica, push: McpPush, state_key: bytes) -> None:
         """`state_key` seals what a tool remembers between its questions; the same on every replica."""
         self._sessions = sessions = LegacySessions()
-        push.tell_sessions_with(sessions.send)
+        push.tell_sessions_with(sessions.send, sessions.close)
         resources = SkillResources(replica)
         declared = DeclaredResources(replica, resources, sessions)
         prompts = PromptHandlers(replica, sessions)
@@ -161,4 +163,14 @@ async def serving(replica: Replica, push: McpPush, state_key: bytes) -> AsyncIte
         max_request_body_size=replica.settings.upload_bytes_max,
     )
     async with manager.run():
-        yield StreamableHTTPASGIApp(manager)
+        yield owned(StreamableHTTPASGIApp(manager))
+
+
+def owned(app: ASGIApp) -> ASGIApp:
+    """The SDK lets nobody use a session but who began it, if it is told who asks."""
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        token = AccessToken(token="", client_id=scope["state"]["principal"].id, scopes=[])
+        await app({**scope, "user": AuthenticatedUser(token)}, receive, send)
+
+    return asked
