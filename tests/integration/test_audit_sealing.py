@@ -18,11 +18,12 @@ from services.changes.log import ChangeFeed
 from services.changes.retention import LogRetention
 from services.failures import Forbidden, Unavailable
 from services.models import Change
-from services.ports import APPENDED_MAX, MetadataStore
+from services.ports import APPENDED_MAX, AuditStore, MetadataStore
 from services.storage.audit import SqlAudit
 from services.storage.sql import SqlStore
 from tests.support.drafts import draft
 from tests.support.listeners import eventually
+from tests.support.stores import AnyStore, audit_of, open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -60,30 +61,35 @@ async def store(database_url: str) -> AsyncIterator[SqlStore]:
     await opened.close()
 
 
-async def publish(store: SqlStore, *texts: object) -> None:
+async def publish(store: AnyStore, *texts: object) -> None:
     for text in texts:
         await store.publish([draft(text=f"text {text}")])
 
 
 def sealer(
-    store: SqlStore | TroubledStore, audit: SqlAudit, replica: str = "a", *, by_seal: Seal = PLAIN, newest: int = 10**6
+    store: AnyStore | TroubledStore,
+    audit: AuditStore,
+    replica: str = "a",
+    *,
+    by_seal: Seal = PLAIN,
+    newest: int = 10**6,
 ) -> AuditSealing:
     """One that believes the log to be long, and therefore always looks."""
     return AuditSealing(cast(MetadataStore, store), audit, by_seal, newest, replica=replica, look_s=0.05, pause_s=0.01)
 
 
-async def records(store: SqlStore) -> list[AuditRecord]:
-    return await SqlAudit(store).audit(AuditQuery(1000, after=0))
+async def records(store: AnyStore) -> list[AuditRecord]:
+    return await audit_of(store).audit(AuditQuery(1000, after=0))
 
 
-async def assert_sealed(store: SqlStore, count: int, by_seal: Seal = PLAIN) -> None:
+async def assert_sealed(store: AnyStore, count: int, by_seal: Seal = PLAIN) -> None:
     """The whole log, each row once."""
     assert [record.seq for record in await records(store)] == list(range(1, count + 1))
-    verdict = await verify(SqlAudit(store), store, by_seal)
+    verdict = await verify(audit_of(store), store, by_seal)
     assert (verdict.finding, verdict.unsealed) == (None, 0)
 
 
-async def has_sealed(store: SqlStore, count: int) -> bool:
+async def has_sealed(store: AnyStore, count: int) -> bool:
     return len(await records(store)) == count
 
 
@@ -140,10 +146,10 @@ async def test_of_two_replicas_one_seals_and_when_it_is_gone_the_other_goes_on(s
     await assert_sealed(store, 2)
 
 
-async def test_sealers_that_take_no_notice_of_each_other_make_one_chain(database_url: str) -> None:
+async def test_sealers_that_take_no_notice_of_each_other_make_one_chain(store_url: str) -> None:
     """As one that was paused for longer than its lease, and wakes."""
-    stores = [await SqlStore.open(database_url) for _ in range(3)]
-    replicas = [sealer(store, SqlAudit(store), "the same").start() for store in stores]
+    stores = [await open_store(store_url) for _ in range(3)]
+    replicas = [sealer(store, audit_of(store), "the same").start() for store in stores]
     for number in range(30):
         await publish(stores[number % 3], number)
     assert await eventually(lambda: has_sealed(stores[0], 30))
