@@ -28,6 +28,7 @@ _COMMANDS = {
     "publish": _Command("gateway.commands.publish", "Publish a package (folder, zip, URL, git) to a running service."),
     "import": _Command("gateway.commands.bulk", "Publish every package of a folder, with a report.", "import_"),
     "migrate": _Command("gateway.commands.migrate", "Bring the database to this version's schema."),
+    "audit": _Command("gateway.commands.audit", "Verify the audit log, or write it out."),
     "sweep": _Command("gateway.commands.sweep", "Remove stored files that no version names any more."),
     "watch": _Command("gateway.commands.live", "Print a running service's events as they happen."),
     "rpc": _Command("gateway.commands.live", "Call a command of a running service."),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from gateway.closing import closing
 from services.failures import Unavailable
-from services.ports import IncidentStore, MetadataStore, RunStore, Swept
+from services.ports import AuditStore, IncidentStore, MetadataStore, RunStore, Swept
 from services.settings import Settings
+from services.storage.audit import SqlAudit
 from services.storage.blobs_local import LocalBlobs
 from services.storage.blobs_table import TableBlobs
 from services.storage.incidents import SqlIncidents
@@ -31,6 +32,7 @@ class Storage(NamedTuple):
     store: MetadataStore
     incidents: IncidentStore
     runs: RunStore
+    audit: AuditStore
     blobs: "LocalBlobs | TableBlobs | S3Blobs"
     copies: "Callable[[str], ReadableCopies] | None" = None
     """For a replica's id, what writes copies for people that nothing reads back."""
@@ -48,13 +50,15 @@ async def _open_local(settings: Settings, stack: AsyncExitStack) -> Storage:
     store = _kept_store(stack, await SqlStore.open(settings.resolved_database_url))
     blobs = TableBlobs(store) if store.database.shared else LocalBlobs(settings.data_dir / "blobs")
     closing(stack, "blobs", blobs.close)
-    return Storage(store, SqlIncidents(store), SqlRuns(store), blobs, notifies=store.database.shared)
+    notifies = store.database.shared
+    return Storage(store, SqlIncidents(store), SqlRuns(store), SqlAudit(store), blobs, notifies=notifies)
 
 
 async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
     with _aws_extra():
         from services.storage.blobs_s3 import S3Blobs  # noqa: PLC0415  # an extra
         from services.storage.dynamodb import DynamoStore  # noqa: PLC0415  # the same
+        from services.storage.dynamodb_audit import DynamoAudit  # noqa: PLC0415  # the same
         from services.storage.dynamodb_incidents import DynamoIncidents  # noqa: PLC0415  # the same
         from services.storage.dynamodb_runs import DynamoRuns  # noqa: PLC0415  # the same
         from services.storage.readable_s3 import ReadableCopies  # noqa: PLC0415  # the same
@@ -64,7 +68,7 @@ async def _open_aws(settings: Settings, stack: AsyncExitStack) -> Storage:
     stack.push_async_callback(blobs.close)
     store = _kept_store(stack, await DynamoStore.open(place))
     copies = partial(ReadableCopies, blobs, store, place.skills_prefix)
-    return Storage(store, DynamoIncidents(store), DynamoRuns(store), blobs, copies)
+    return Storage(store, DynamoIncidents(store), DynamoRuns(store), DynamoAudit(store), blobs, copies)
 
 
 def _kept_store(stack: AsyncExitStack, store: T) -> T:

@@ -18,7 +18,7 @@ from services.execution.pool import WorkerPool
 from services.execution.sandbox import Sandbox
 from services.failures import NotFound
 from services.models import Skill
-from services.ports import MetadataStore
+from services.ports import AuditStore, MetadataStore
 from services.presence import Presence
 from services.runs.runs import Runs
 from services.search.search import SkillSearch
@@ -50,6 +50,7 @@ class Replica:
     started_s: float
     settings: Settings
     store: MetadataStore
+    audit: AuditStore
     feed: ChangeFeed
     view: CatalogView
     tools: ToolView

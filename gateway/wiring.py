@@ -22,6 +22,8 @@ from gateway.live_states import RunStates, announcer
 from gateway.replica import Replica
 from notifier.notifier import UnifiedNotifier
 from notifier.redis_link import RedisLink
+from services.audit.chain import Seal
+from services.audit.sealing import AuditSealing
 from services.cache.audit import Audits
 from services.cache.codec import Codec
 from services.cache.horizon import Horizon
@@ -131,7 +133,12 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
 
         _open_hints(settings, redis_url, stack, storage, feed)
         _open_fleet(redis_url, stack, notifier)
-        retention = LogRetention(store, replica_id, settings.log_keep_rows)
+        sealing = AuditSealing(
+            store, storage.audit, Seal(settings.audit_key), snapshot.position.seq, replica=replica_id
+        )
+        feed.follow(sealing)
+        closing(stack, "audit sealing", sealing.start().close)
+        retention = LogRetention(store, storage.audit, replica_id, settings.log_keep_rows)
         closing(stack, "retention", retention.start().close)
         position_file.start(feed)
         closing(stack, "position", position_file.close)
@@ -154,6 +161,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
             started_s=started_s,
             settings=settings,
             store=store,
+            audit=storage.audit,
             feed=feed,
             view=view,
             tools=tools,

@@ -71,6 +71,11 @@ changes_applied = _counter("changes_applied_total", "Change rows this replica ha
 log_seq = _gauge("log_seq", "Newest change this replica has applied.")
 log_restarts = _counter("log_restarts_total", "Times the catalog was read anew because the log's history had changed.")
 changes_removed = _counter("changes_removed_total", "Old rows removed from the change log by this replica.")
+audit_head = _gauge("audit_head", "Newest change the audit log is known here to have.")
+audit_lag = _gauge("audit_lag", "Changes applied here that the audit log is not known to have yet.")
+audit_failures = _counter(
+    "audit_failures_total", "Times the change log could not be sealed, and rows that went before."
+)
 retention_failures = _counter("retention_failures_total", "Removals of what is old that failed and are tried again.")
 versions_pruned = _counter("versions_pruned_total", "Old versions of watched skills removed by this replica.")
 invocations_expired = _counter("invocations_expired_total", "Old invocations removed by this replica.")

@@ -8,12 +8,17 @@ every adapter.
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
+from services.audit.nouns import AuditHead, AuditQuery, AuditRecord
 from services.errors.nouns import Incident, IncidentQuery, KnownIncidents, Level, Solution
 from services.models import Change, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version, Visibility
 from services.runs.nouns import Run, RunQuery
 
+# Records of the audit log that are appended at once: what one transaction of any store takes.
+APPENDED_MAX = 50
+# What somebody had done by hand: packages read again from the watched folder, or cached records forgotten.
+ReloadKind = Literal["reload.folder", "reload.skill", "cache.invalidated"]
 _POSITION = re.compile(r"([0-9A-Za-z]{1,32})-(\d{1,15})-[0-9a-f]{8}")
 
 
@@ -97,9 +102,9 @@ class MetadataStore(ChangeReader, Protocol):
         """Gives the log a new epoch, unless it has another than `old_epoch` by now; answers its end."""
         ...
 
-    async def trim(self, keep_rows: int, batch: int) -> int:
+    async def trim(self, keep_rows: int, batch: int, *, sealed: int) -> int:
         """Removes up to `batch` of the oldest change rows, never one of the newest `keep_rows` (at least
-        1); answers how many."""
+        1), nor one after seq `sealed`; answers how many."""
         ...
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
@@ -208,6 +213,10 @@ class MetadataStore(ChangeReader, Protocol):
         """Replaces the ranking for all replicas; answers the seq of its change, which carries the names."""
         ...
 
+    async def note_reload(self, kind: ReloadKind, skill_id: str | None, by: str, counts: dict[str, int]) -> int:
+        """Adds a row that tells of a reload of one skill, or of all, and is no change of any; answers its seq."""
+        ...
+
 
 class RunStore(Protocol):
     """Runs, of which every change is a row of the change log (topic `runs`).
@@ -238,6 +247,24 @@ class RunStore(Protocol):
     async def expire_runs(self, before: str, batch: int) -> int:
         """Removes up to `batch` runs that expire before the stamp, whatever they do; answers how many."""
         ...
+
+
+class AuditStore(Protocol):
+    """The audit log: a chain of records, one for each row of the change log, that outlives the rows.
+
+    Every method raises `Unavailable` when the database does not answer.
+    """
+
+    async def audit_head(self) -> AuditHead | None:
+        """The newest record; None before the first."""
+        ...
+
+    async def append_audit(self, records: Sequence[AuditRecord]) -> None:
+        """Adds all of them (at most `APPENDED_MAX`) or none. Raises `Conflict` unless the first one's
+        `prev` is the head, so that of two who append at once one does and the chain stays one."""
+        ...
+
+    async def audit(self, query: AuditQuery) -> list[AuditRecord]: ...
 
 
 class IncidentStore(Protocol):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     dynamodb_endpoint_url: str = ""
     milvus_uri: str = ""
     admin_key: str = Field(default="", repr=False)
+    audit_key: str = Field(default="", repr=False)
     advertise_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+)?$")
     allowed_hosts: tuple[str, ...] = ()
     watch: Literal["auto", "poll", "off"] = "auto"
@@ -97,11 +98,11 @@ class Settings(BaseSettings):
             raise ValueError("s3_prefix may not be below blobs/ or uploads/")
         return value
 
-    @field_validator("admin_key")
+    @field_validator("admin_key", "audit_key")
     @classmethod
-    def _long_enough(cls, value: str) -> str:
+    def _long_enough(cls, value: str, info: ValidationInfo) -> str:
         if value and len(value) < 32:
-            raise ValueError("admin_key needs at least 32 characters, e.g. from `openssl rand -hex 24`")
+            raise ValueError(f"{info.field_name} needs at least 32 characters, e.g. from `openssl rand -hex 24`")
         return value
 
     @property

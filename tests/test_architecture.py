@@ -37,6 +37,7 @@ VAGUE = re.compile(
 # Where a task may be made outside a TaskGroup: supervisors that keep it and await its end in `close`.
 TASK_OWNERS = (
     "notifier/",
+    "services/audit/",
     "services/execution/",
     "services/cache/",
     "services/changes/",

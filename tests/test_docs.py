@@ -28,7 +28,9 @@ from notifier.events import ResetReason
 from notifier.metrics import REGISTRY as PUSH_REGISTRY
 from notifier.topics import LOG_TOPICS, RUN_TOPIC, STATE_TOPICS
 from services import failures
+from services.audit.chain import Problem
 from services.metrics import REGISTRY
+from services.ports import ReloadKind
 from services.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -270,6 +272,16 @@ def test_every_kind_of_change_is_documented() -> None:
     telemetry = (ROOT / "gateway" / "telemetry.py").read_text()
     kinds |= {f"{topic}.changed" for topic in re.findall(r'\("([a-z]+)", (?:await )?state\.', telemetry)}
     assert documented == kinds
+
+
+def test_every_kind_of_reload_is_documented() -> None:
+    assert set(get_args(ReloadKind)) <= set(re.findall(r"`([a-z.]+)`", (ROOT / "docs" / "protocol.md").read_text()))
+
+
+def test_every_finding_of_the_audit_is_documented() -> None:
+    rows = table("operations.md", "it says", "what was done")
+    said = [problem for row in rows for problem in row["it says"].replace("`", "").split(", ")]
+    assert sorted(said) == sorted(get_args(Problem))
 
 
 def test_every_reset_reason_is_documented() -> None:

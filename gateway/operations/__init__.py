@@ -1,6 +1,6 @@
 """Every operation, once."""
 
-from gateway.operations import cache, incidents, runs, search, skills, system, tools, versions
+from gateway.operations import audit, cache, incidents, runs, search, skills, system, tools, versions
 from gateway.operations.table import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -12,4 +12,5 @@ OPERATIONS: tuple[Operation, ...] = (
     *incidents.OPERATIONS,
     *cache.OPERATIONS,
     *system.OPERATIONS,
+    *audit.OPERATIONS,
 )

@@ -8,6 +8,7 @@ from gateway import state
 from gateway.envelope import Reply, reply
 from gateway.operations.table import Context, NoParams, Operation, Params
 from services.models import SKILL_ID_PATTERN
+from services.ports import ReloadKind
 
 
 class ForSkill(Params):
@@ -22,18 +23,20 @@ async def cache_stats(context: Context, _: NoParams) -> Reply:
 
 
 async def invalidate(context: Context, params: ForSkill) -> Reply:
-    return reply({"skill_id": params.skill_id, "invalidated": await _forget(context, params.skill_id)})
+    invalidated = await _forget(context, params.skill_id)
+    seq = await _note(context, "cache.invalidated", params.skill_id, {"invalidated": invalidated})
+    return reply({"skill_id": params.skill_id, "invalidated": invalidated}, seq=seq)
 
 
 async def reload(context: Context, params: ForSkill) -> Reply:
     """Reads the skill's packages (or all) from the watched folder again, past every cache. A skill that
     came from elsewhere has no package there: it is only forgotten and loaded anew."""
     invalidated = await _forget(context, params.skill_id)
-    return await _rescanned(context, params.skill_id, {"skill_id": params.skill_id, "invalidated": invalidated})
+    return await _rescanned(context, params.skill_id, {"skill_id": params.skill_id}, {"invalidated": invalidated})
 
 
 async def hot_reload(context: Context, _: NoParams) -> Reply:
-    return await _rescanned(context, None, {})
+    return await _rescanned(context, None, {}, {})
 
 
 async def _forget(context: Context, skill_id: str | None) -> int:
@@ -55,13 +58,22 @@ def _keys_of(skill_id: str, versions: Iterable[int]) -> list[str]:
     return [f"detail:{skill_id}", f"versions:{skill_id}", *(f"version:{skill_id}@{number}" for number in versions)]
 
 
-async def _rescanned(context: Context, skill_id: str | None, told: dict[str, object]) -> Reply:
+async def _rescanned(context: Context, skill_id: str | None, told: dict[str, object], counts: dict[str, int]) -> Reply:
     replica = context.replica
     changed = await replica.watcher.rescan(skill_id) if replica.watcher is not None else 0
+    kind: ReloadKind = "reload.folder" if skill_id is None else "reload.skill"
+    await _note(context, kind, skill_id, {**counts, "changed": changed})
     await replica.feed.tail()
     position = replica.feed.position
-    body = {**told, "is_watching": replica.watcher is not None, "changed": changed, "seq": position.seq}
+    body = {**told, **counts, "is_watching": replica.watcher is not None, "changed": changed, "seq": position.seq}
     return reply(body, seq=position.seq)._replace(position=position.id)
+
+
+async def _note(context: Context, kind: ReloadKind, skill_id: str | None, counts: dict[str, int]) -> int:
+    """Who did it, in the change log and so in the audit log; answers the row's seq."""
+    seq = await context.replica.store.note_reload(kind, skill_id, context.principal.id, counts)
+    context.replica.feed.committed(seq)
+    return seq
 
 
 OPERATIONS = (

@@ -12,14 +12,14 @@ import msgspec
 
 from services.failures import NotFound, Unavailable
 from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version
-from services.ports import CatalogSnapshot, InvocationQuery, Position
-from services.storage import adoption, publishing, ranking, upkeep
+from services.ports import CatalogSnapshot, InvocationQuery, Position, ReloadKind
+from services.storage import adoption, publishing, ranking, reloads, upkeep
 from services.storage import dynamodb_removal as removal
 from services.storage.aws import AwsPlace, Refusal, open_service, server_time_s
 from services.storage.dynamodb_appender import Answer, Appender, Skills, Write, kept, write_for
 from services.storage.dynamodb_invocations import Invocations
-from services.storage.dynamodb_items import PARTS_MAX, Item, to_item, to_row, to_value
-from services.storage.dynamodb_reads import PARTS_NAMESPACE, Head, Reads, Torn
+from services.storage.dynamodb_items import Item, to_item, to_row, to_value
+from services.storage.dynamodb_reads import Head, Reads, Torn
 from services.storage.dynamodb_tables import HEAD_KEY
 from services.storage.plan import NAMESPACE, WritePlan, change_id, in_epoch, ledger_row
 
@@ -137,27 +137,8 @@ class DynamoStore:
                 raise
         return await self.head()
 
-    async def trim(self, keep_rows: int, batch: int) -> int:
-        head = await self.reads.head()
-        last = head.end.seq - max(1, keep_rows)
-        table = self.reads.tables.changes
-        going: list[Item] = []
-        condition, values = "ns = :ns AND seq BETWEEN :first AND :last", {":ns": NAMESPACE, ":first": 1, ":last": last}
-        if last >= 1:
-            async for item in self.reads.query(
-                table, condition, values, Limit=batch, ProjectionExpression="seq, parts"
-            ):
-                going.append(item)
-                if len(going) == batch:
-                    break
-        keys = []
-        for row in map(to_row, going):
-            # The parts first: a row that is left without them could not be read.
-            keys.append(to_item({"ns": NAMESPACE, "seq": row["seq"]}))
-            first = row["seq"] * PARTS_MAX
-            keys += [to_item({"ns": PARTS_NAMESPACE, "seq": first + part}) for part in range(1, row["parts"])]
-        await self.reads.write_many(table, [{"DeleteRequest": {"Key": key}} for key in keys])
-        return len(going)
+    async def trim(self, keep_rows: int, batch: int, *, sealed: int) -> int:
+        return await removal.trim(self.reads, keep_rows, batch, sealed)
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
         async def rule(plan: WritePlan, skills: Skills) -> list[Published]:
@@ -325,6 +306,9 @@ class DynamoStore:
     async def rank_tools(self, names: Sequence[str]) -> int:
         return await self.commit(_ranking_write(names))
 
+    async def note_reload(self, kind: ReloadKind, skill_id: str | None, by: str, counts: dict[str, int]) -> int:
+        return await self.commit(_reload_write(kind, skill_id, by, counts))
+
 
 def _position(head: Head) -> Position:
     return Position(head.epoch, head.end.seq, change_id(head.epoch, *head.end))
@@ -342,3 +326,10 @@ def _ranking_write(names: Sequence[str]) -> Write[int]:
         return ranking.put(plan, names)
 
     return Write(frozenset({ranking.OWNER}), frozenset(), rule)
+
+
+def _reload_write(kind: ReloadKind, skill_id: str | None, by: str, counts: dict[str, int]) -> Write[int]:
+    async def rule(plan: WritePlan, _: Skills) -> int:
+        return reloads.put(plan, kind, skill_id, by, counts)
+
+    return Write(frozenset({reloads.owner_of(skill_id)}), frozenset(), rule)

@@ -1,4 +1,4 @@
-"""Removing from the DynamoDB store: versions of a skill, a whole skill, and which blobs are still named.
+"""Removing from the DynamoDB store: versions, whole skills, old change rows, and which blobs are still named.
 
 What belongs to a skill can be more than one transaction takes. The change is committed with as much of
 it as fits, the rest goes after; what a crash leaves in between is hidden by the change and names blobs
@@ -12,8 +12,8 @@ from services.models import Published, Skill, Version
 from services.storage import upkeep
 from services.storage.dynamodb_appender import Skills, Write, kept
 from services.storage.dynamodb_items import PARTS_MAX, Item, to_item, to_row
-from services.storage.dynamodb_reads import Reads
-from services.storage.plan import WritePlan
+from services.storage.dynamodb_reads import PARTS_NAMESPACE, Reads
+from services.storage.plan import NAMESPACE, WritePlan
 
 if TYPE_CHECKING:
     from services.storage.dynamodb import DynamoStore
@@ -82,6 +82,27 @@ def _prune_some(plan: WritePlan, skill: Skill, numbers: list[int], newest: Versi
     upkeep.prune(tried, skill, numbers, newest, keep)
     going = {number for _, number in tried.pruned[-_DELETES_MAX:]}
     return upkeep.prune(plan, skill, [numbers[0], *(number for number in numbers if number in going)], newest, 1)
+
+
+async def trim(reads: Reads, keep_rows: int, batch: int, sealed: int) -> int:
+    head = await reads.head()
+    last = min(head.end.seq - max(1, keep_rows), sealed)
+    table = reads.tables.changes
+    going: list[Item] = []
+    condition, values = "ns = :ns AND seq BETWEEN :first AND :last", {":ns": NAMESPACE, ":first": 1, ":last": last}
+    if last >= 1:
+        async for item in reads.query(table, condition, values, Limit=batch, ProjectionExpression="seq, parts"):
+            going.append(item)
+            if len(going) == batch:
+                break
+    keys = []
+    for row in map(to_row, going):
+        # The parts first: a row that is left without them could not be read.
+        keys.append(to_item({"ns": NAMESPACE, "seq": row["seq"]}))
+        first = row["seq"] * PARTS_MAX
+        keys += [to_item({"ns": PARTS_NAMESPACE, "seq": first + part}) for part in range(1, row["parts"])]
+    await reads.write_many(table, [{"DeleteRequest": {"Key": key}} for key in keys])
+    return len(going)
 
 
 async def blobs_in_use(reads: Reads) -> AsyncIterator[str]:

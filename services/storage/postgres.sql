@@ -9,7 +9,7 @@
 -- the holder has committed, finds another seq and loses. Commit order is therefore seq order.
 --
 -- The name carries the schema's version: replicas of two versions may run side by side.
-CREATE OR REPLACE FUNCTION skillwire_write_3(plan json) RETURNS boolean LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION skillwire_write_4(plan json) RETURNS boolean LANGUAGE plpgsql AS $function$
 BEGIN
     UPDATE change_head
        SET seq = (plan #>> '{end,0}')::bigint, hash = plan #>> '{end,1}'
@@ -68,7 +68,7 @@ $function$;
 -- a literal, so that the whole of it is one message of the simple protocol: the server starts when it
 -- has all of it, and commits without waiting for another word from us. The notification, a hint for
 -- `changes/postgres_hints.py`, is sent by the commit, and not at all for a plan that lost.
-SELECT pg_notify('skillwire_main_hint', '%d') WHERE skillwire_write_3(%s);
+SELECT pg_notify('skillwire_main_hint', '%d') WHERE skillwire_write_4(%s);
 
 -- name: record
 -- Keeps the invocations that are not there yet and adds exactly those to what is counted: one statement,

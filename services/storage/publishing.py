@@ -209,6 +209,7 @@ def append(
                 "skill": after.id,
                 "version": after.active.version if after.active else None,
                 "tools": [tool.name for tool in tools_after],
+                "by": by,
             },
         )
 

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Dialect, Float, Index, Large
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 # A new number needs a step in `migrations/`.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def storable(text: str) -> str:
@@ -199,6 +199,28 @@ runs = Table(
     Index("runs_by_principal", "principal", "id"),
     Index("runs_by_status", "status"),
     Index("runs_by_expiry", "expires_at"),
+)
+
+# The changes, sealed one by one. `prev` is unique so that two who seal at once cannot fork the chain.
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Words(), nullable=False),
+    Column("topic", Words(), nullable=False),
+    Column("kind", Words(), nullable=False),
+    Column("subject", Words(), nullable=False),
+    Column("owner", Words(), nullable=False),
+    Column("visibility", Words(), nullable=False),
+    Column("by", Words(), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("tag", Words(), nullable=False),
+    Column("sealed_at", Words(), nullable=False),
+    Column("key_id", Words(), nullable=False),
+    Column("prev", Words(), nullable=False),
+    Column("hash", Words(), nullable=False),
+    Index("audit_by_prev", "prev", unique=True),
+    Index("audit_by_subject", "subject", "seq"),
 )
 
 # What all replicas share and one of them works out: JSON by name.

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio.engine import AsyncConnection
 
 from services.failures import NotFound, Unavailable
 from services.models import Change, Diagnostic, Draft, Invocation, LedgerEntry, Published, Skill, Usage, Version
-from services.ports import CatalogSnapshot, InvocationQuery, Position
-from services.storage import adoption, calls, publishing, ranking, schema, upkeep
+from services.ports import CatalogSnapshot, InvocationQuery, Position, ReloadKind
+from services.storage import adoption, calls, publishing, ranking, reloads, schema, upkeep
 from services.storage.database import KEYS_MAX, Answer, Database, PlanFor, replacing
 from services.storage.migrations import Migration, steps_from
 from services.storage.plan import NAMESPACE, WritePlan, change_id, in_epoch, ledger_row, read_change
@@ -101,13 +101,13 @@ class SqlStore:
             await connection.execute(update(table).where(table.c.epoch == old_epoch).values(epoch=secrets.token_hex(4)))
         return await self.head()
 
-    async def trim(self, keep_rows: int, batch: int) -> int:
+    async def trim(self, keep_rows: int, batch: int, *, sealed: int) -> int:
         table = schema.changes
         ours = table.c.ns == NAMESPACE
         newest = (await self.head()).seq
         async with self.writing() as connection:
             oldest = await connection.scalar(select(func.min(table.c.seq)).where(ours))
-            last = min(newest - max(1, keep_rows), (oldest or 0) + batch - 1)
+            last = min(newest - max(1, keep_rows), sealed, (oldest or 0) + batch - 1)
             return (await connection.execute(delete(table).where(ours & (table.c.seq <= last)))).rowcount
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
@@ -291,6 +291,13 @@ class SqlStore:
         async def planned(connection: AsyncConnection) -> tuple[WritePlan, int]:
             plan = await publishing.open_plan(connection, self.epoch, {ranking.OWNER})
             return plan, ranking.put(plan, names)
+
+        return await self.database.commit(planned)
+
+    async def note_reload(self, kind: ReloadKind, skill_id: str | None, by: str, counts: dict[str, int]) -> int:
+        async def planned(connection: AsyncConnection) -> tuple[WritePlan, int]:
+            plan = await publishing.open_plan(connection, self.epoch, {reloads.owner_of(skill_id)})
+            return plan, reloads.put(plan, kind, skill_id, by, counts)
 
         return await self.database.commit(planned)
 

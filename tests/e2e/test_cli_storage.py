@@ -17,6 +17,7 @@ OFF = {"embedder": "off", "redis_url": "off"}
 MIGRATED = (
     "migrated to schema 2: usage, pins and what a restore brings back\n"
     "migrated to schema 3: runs, and documents that all replicas share\n"
+    "migrated to schema 4: the audit log\n"
 )
 
 
@@ -33,7 +34,7 @@ def test_a_database_of_an_older_version_is_migrated_and_then_served(tmp_path: Pa
     again = skillwire("migrate", database_url=old_url)
 
     assert (done.returncode, done.stdout) == (0, MIGRATED)
-    assert (again.returncode, again.stdout) == (0, "schema 3 is up to date\n")
+    assert (again.returncode, again.stdout) == (0, "schema 4 is up to date\n")
     with running(tmp_path / "none", tmp_path / "data", database_url=old_url, **OFF) as service:
         assert get(service, "/skills/main/alpha")["version"] == 2
         assert get(service, "/skills/main/alpha/usage")["calls"] == 5
@@ -41,9 +42,9 @@ def test_a_database_of_an_older_version_is_migrated_and_then_served(tmp_path: Pa
 
 def test_migrate_makes_the_tables_and_says_why_it_cannot(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/new/store.db"
-    assert skillwire("migrate", "--dry-run", database_url=url).stdout == "there are no tables: schema 3 would be made\n"
+    assert skillwire("migrate", "--dry-run", database_url=url).stdout == "there are no tables: schema 4 would be made\n"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert skillwire("migrate", database_url=url).stdout == "there are no tables: schema 3 was made\n"
+    assert skillwire("migrate", database_url=url).stdout == "there are no tables: schema 4 was made\n"
     nowhere = skillwire("migrate", database_url=f"postgresql://postgres@/none?host={tmp_path}")
     assert nowhere.returncode == 1
     assert nowhere.stderr.startswith("Error: the database does not answer")

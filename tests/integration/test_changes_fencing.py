@@ -10,6 +10,7 @@ import pytest
 
 from notifier.events import Event, Reset, Viewer
 from notifier.notifier import UnifiedNotifier
+from services.audit.chain import Seal, seal
 from services.cache.deps import depends_on
 from services.cache.horizon import Horizon
 from services.cache.memory import MemoryTier
@@ -26,6 +27,7 @@ from services.failures import Conflict, Unavailable
 from services.ports import Position
 from services.skills.tools import ToolView
 from services.skills.view import CatalogView
+from services.storage.audit import SqlAudit
 from services.storage.sql import SqlStore
 from tests.support.cached import CODEC
 from tests.support.chaos import BrokenSink
@@ -254,9 +256,9 @@ async def test_a_replica_behind_the_oldest_row_that_is_kept_begins_again_in_the_
         await writer.publish(f"text {number}")
     head = writer.feed.position
 
-    assert await writer.store.trim(3, 4) == 4
+    assert await writer.store.trim(3, 4, sealed=99) == 4
     assert [row.seq for row in await writer.store.tail(0, 2)] == [5, 6]
-    while await writer.store.trim(3, 4):
+    while await writer.store.trim(3, 4, sealed=99):
         pass
     await asyncio.gather(behind.feed.tail(), writer.feed.tail())
 
@@ -269,15 +271,17 @@ async def test_a_replica_behind_the_oldest_row_that_is_kept_begins_again_in_the_
     assert isinstance(frame, Reset)
     assert (frame.reason, frame.position) == ("trimmed", head.id)
     assert (await snapshot_at_start(writer.store, Position(head.epoch, 1, "x"))).position == head
-    assert await writer.store.trim(0, 100) == 2, "the newest row always stays"
+    assert await writer.store.trim(0, 100, sealed=99) == 2, "the newest row always stays"
 
 
 async def test_one_of_the_replicas_trims_the_log(stack: AsyncExitStack, tmp_path: Path) -> None:
     replica = await following(stack, tmp_path)
     for number in range(10):
         await replica.publish(f"text {number}")
+    audit = SqlAudit(replica.store)
+    await audit.append_audit(seal(await replica.store.tail(0, 100), None, utc_now(), Seal()))
     for name in ("a", "b"):
-        retention = LogRetention(replica.store, name, 5, look_s=0.02)
+        retention = LogRetention(replica.store, audit, name, 5, look_s=0.02)
         retention.start()
         stack.push_async_callback(retention.close)
     async with asyncio.timeout(5):

@@ -6,10 +6,12 @@ from sqlalchemy import select
 
 from services.ports import MetadataStore
 from services.storage import schema
+from services.storage.audit import SqlAudit
 from services.storage.blobs_local import LocalBlobs
 from services.storage.blobs_s3 import S3Blobs
 from services.storage.blobs_table import TableBlobs
 from services.storage.dynamodb import DynamoStore
+from services.storage.dynamodb_audit import DynamoAudit
 from services.storage.dynamodb_incidents import DynamoIncidents
 from services.storage.dynamodb_runs import DynamoRuns
 from services.storage.incidents import SqlIncidents
@@ -27,6 +29,10 @@ async def open_store(url: str) -> AnyStore:
 
 def incidents_of(store: AnyStore) -> SqlIncidents | DynamoIncidents:
     return DynamoIncidents(store) if isinstance(store, DynamoStore) else SqlIncidents(store)
+
+
+def audit_of(store: AnyStore) -> SqlAudit | DynamoAudit:
+    return DynamoAudit(store) if isinstance(store, DynamoStore) else SqlAudit(store)
 
 
 def runs_of(store: AnyStore) -> SqlRuns | DynamoRuns:

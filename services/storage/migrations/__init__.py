@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from services.storage.migrations import step_2, step_3
+from services.storage.migrations import step_2, step_3, step_4
 
 
 class Step(NamedTuple):
@@ -31,6 +31,7 @@ class Migration(NamedTuple):
 STEPS = (
     Step(2, "usage, pins and what a restore brings back", step_2.apply),
     Step(3, "runs, and documents that all replicas share", step_3.apply),
+    Step(4, "the audit log", step_4.apply),
 )
 
 
