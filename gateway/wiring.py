@@ -133,11 +133,7 @@ async def open_replica(settings: Settings, *sinks: ChangeSink, asks: Asks, addre
 
         _open_hints(settings, redis_url, stack, storage, feed)
         _open_fleet(redis_url, stack, notifier)
-        sealing = AuditSealing(
-            store, storage.audit, Seal(settings.audit_key), snapshot.position.seq, replica=replica_id
-        )
-        feed.follow(sealing)
-        closing(stack, "audit sealing", sealing.start().close)
+        _open_sealing(settings, stack, storage, feed, replica_id)
         retention = LogRetention(store, storage.audit, replica_id, settings.log_keep_rows)
         closing(stack, "retention", retention.start().close)
         position_file.start(feed)
@@ -222,6 +218,15 @@ def _tell_limits(settings: Settings, sandbox: Sandbox, notices: list[str]) -> No
         notices.append("no key is asked for: the service answers this machine only")
     for notice in notices:
         log.warning(notice)
+
+
+def _open_sealing(
+    settings: Settings, stack: AsyncExitStack, storage: Storage, feed: ChangeFeed, replica_id: str
+) -> None:
+    seal = Seal(settings.audit_key)
+    sealing = AuditSealing(storage.store, storage.audit, seal, feed.position.seq, replica=replica_id)
+    feed.follow(sealing)
+    closing(stack, "audit sealing", sealing.start().close)
 
 
 async def _open_presence(store: MetadataStore, replica_id: str, address: str, stack: AsyncExitStack) -> Presence:
