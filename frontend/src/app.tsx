@@ -1,5 +1,6 @@
 import { useCallback, useSyncExternalStore } from "react";
 import { KeyForm } from "./features/access/keyForm";
+import { AuditScreen } from "./features/audit/auditScreen";
 import { CatalogScreen } from "./features/catalog/catalogScreen";
 import { EventsScreen } from "./features/events/eventsScreen";
 import { InvocationsScreen } from "./features/invocations/invocationsScreen";
@@ -18,6 +19,7 @@ const SCREENS: { name: IconName; path: string; title: string; Screen: () => Reac
   { name: "events", path: "events", title: "Events", Screen: EventsScreen },
   { name: "invocations", path: "invocations", title: "Invocations", Screen: InvocationsScreen },
   { name: "sources", path: "sources", title: "Sources", Screen: SourcesScreen },
+  { name: "audit", path: "audit", title: "Audit", Screen: AuditScreen },
 ];
 
 export function App() {

@@ -48,6 +48,11 @@ test("every event enters the feed once, newest first", () => {
   expect(client.getQueryData<Change[]>(keys.changes)?.map((change) => change.seq)).toEqual([12, 11]);
 });
 
+test("every event of the log has the head of the audit log read again, whatever its kind", () => {
+  expect(applyEvent(client, published(11))).toContainEqual(keys.auditHead);
+  expect(applyEvent(client, { ...published(12), kind: "something.new" })).toEqual([keys.auditHead]);
+});
+
 test("a state event is its topic's new value and stays out of the feed", () => {
   const data = { uptime_s: 7 };
   const stale = applyEvent(client, { id: "", prev: "", topic: "stats", kind: "stats.changed", at: "", data });

@@ -6,7 +6,7 @@ import { ServicesProvider } from "../src/hooks/useServices";
 import { makeServices, type Services } from "../src/services";
 import { eventId, FakeSocket } from "./fakes";
 
-type Route = (init: RequestInit | undefined) => Response | Promise<Response>;
+type Route = (init: RequestInit | undefined, query: URLSearchParams) => Response | Promise<Response>;
 
 /** What the server answers, by path; set by each test. */
 export let routes: Record<string, Route>;
@@ -54,8 +54,10 @@ beforeEach(() => {
   routes = {};
   sessionStorage.clear();
   vi.stubGlobal("fetch", async (input: string, init?: RequestInit) => {
-    const path = input.split("?")[0] ?? "";
-    return routes[path]?.(init) ?? problem(404, "not_found", `nothing at ${path}`);
+    const [path = "", query] = input.split("?");
+    return (
+      routes[path]?.(init, new URLSearchParams(query)) ?? problem(404, "not_found", `nothing at ${path}`)
+    );
   });
 });
 

@@ -2,6 +2,9 @@ import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
 import { seqOf } from "../live/position";
 import { type ApiClient, segments } from "./client";
 import type {
+  AuditFilter,
+  AuditHead,
+  AuditPage,
   CacheStats,
   Change,
   ChangePage,
@@ -33,6 +36,9 @@ export const keys = {
   calls: (id: string) => ["invocations", id, "calls"] as const,
   sources: ["sources"] as const,
   changes: ["changes"] as const,
+  audit: ["audit"] as const,
+  auditHead: ["audit", "head"] as const,
+  auditRecords: ["audit", "records"] as const,
   cache: ["cache"] as const,
   status: ["status"] as const,
   health: ["health"] as const,
@@ -46,6 +52,11 @@ const INVOCATIONS_PAGE = 50;
 /** The largest page that the server gives. */
 export const CALLS_SHOWN_MAX = 500;
 const INVOCATION_PAGES_MAX = 20;
+const AUDIT_PAGE = 50;
+/** All of them are read again when a change is sealed. */
+const AUDIT_PAGES_MAX = 20;
+/** Nothing announces that a change was sealed; it takes about half of this. */
+const SEALING_MS = 1000;
 const SEARCH_LIMIT = 20;
 /** Larger files are offered by size only: a browser pane is no place for them. */
 export const FILE_SHOWN_BYTES_MAX = 256 * 1024;
@@ -143,6 +154,20 @@ export function queriesOf(api: ApiClient) {
       }),
     changes: () =>
       queryOptions({ queryKey: keys.changes, queryFn: ({ signal }) => latestChanges(api, signal) }),
+    auditHead: () =>
+      queryOptions({
+        queryKey: keys.auditHead,
+        queryFn: ({ signal }) => api.get<AuditHead>("/audit/head", {}, signal),
+        refetchInterval: ({ state }) => (state.data?.lag ? SEALING_MS : false),
+      }),
+    audit: (filter: AuditFilter) =>
+      infiniteQueryOptions({
+        queryKey: [...keys.auditRecords, filter],
+        queryFn: ({ pageParam, signal }) =>
+          api.get<AuditPage>("/audit", { ...filter, limit: AUDIT_PAGE, cursor: pageParam }, signal),
+        initialPageParam: null as string | null,
+        getNextPageParam: (last, pages) => (pages.length < AUDIT_PAGES_MAX ? last.next_cursor : null),
+      }),
     cache: () =>
       queryOptions({
         queryKey: keys.cache,

@@ -172,6 +172,40 @@ export interface ChangePage {
   position: string | number;
 }
 
+/** A change, sealed: what was done to `subject`, by whom, chained by `prev` to the record before. */
+export interface AuditRecord {
+  seq: number;
+  at: string;
+  topic: string;
+  kind: string;
+  subject: string;
+  /** Empty where nobody did it, or only the principal may know. */
+  by: string;
+  data: JsonObject;
+  sealed_at: string;
+  /** Empty without a key. */
+  key_id: string;
+  prev: string;
+  hash: string;
+}
+
+export interface AuditPage {
+  items: AuditRecord[];
+  next_cursor: string | null;
+}
+
+/** The newest record; all but `lag`, which counts changes that are not sealed yet, are null before the first. */
+export interface AuditHead {
+  seq: number | null;
+  hash: string | null;
+  sealed_at: string | null;
+  keyed: boolean | null;
+  lag: number;
+}
+
+/** What is asked for, as in the address of the screen; times are UTC stamps. */
+export type AuditFilter = Partial<Record<"skill" | "by" | "kind" | "since" | "until", string>>;
+
 export interface CacheStats {
   l1: {
     entries: number;

@@ -42,7 +42,7 @@ const stateTopics: Record<string, QueryKey> = {
 };
 
 /** What has no topic is read again at the pace of the server's heartbeat. */
-export const heartbeatKeys: QueryKey[] = [keys.invocations];
+export const heartbeatKeys: QueryKey[] = [keys.invocations, keys.audit];
 
 /** Every key that a missed event could have changed: all but immutable file contents. */
 export const resetKeys: QueryKey[] = [
@@ -67,12 +67,14 @@ export function applyEvent(client: QueryClient, event: LiveEvent): QueryKey[] {
     return [];
   }
   if (event.id !== "") appendToFeed(client, event);
+  // Every change of the log is sealed, whatever its kind.
+  const sealed: QueryKey[] = event.id !== "" ? [keys.auditHead] : [];
   const effect = eventEffects[event.kind];
-  if (!effect) return [];
+  if (!effect) return sealed;
   const named = event.data.id ?? event.data.skill;
   const skillId = typeof named === "string" ? named : "";
   const isPatched = effect.patch?.(client, event) ?? false;
-  return [...effect.invalidate(skillId), ...(isPatched ? [] : (effect.unlessPatched ?? []))];
+  return [...sealed, ...effect.invalidate(skillId), ...(isPatched ? [] : (effect.unlessPatched ?? []))];
 }
 
 function appendToFeed(client: QueryClient, event: LiveEvent): void {

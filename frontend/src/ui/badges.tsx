@@ -1,4 +1,4 @@
-import { useEffect, useState } from "react";
+import { type ReactNode, useEffect, useState } from "react";
 import type { Grade, Health, Status } from "../api/types";
 import { shortDigest } from "./format";
 import { Icon } from "./icons";
@@ -64,27 +64,30 @@ const COPIED_MS = 1500;
 
 /** The whole digest goes to the clipboard; its short form is what there is room for. */
 export function DigestButton({ digest }: { digest: string }) {
+  return (
+    <CopyButton text={digest} label="Copy the digest">
+      {shortDigest(digest)}
+    </CopyButton>
+  );
+}
+
+/** `text` goes to the clipboard; `children` are what of it is shown. */
+export function CopyButton({ text, label, children }: { text: string; label: string; children: ReactNode }) {
   const [isCopied, setCopied] = useState(false);
   useEffect(() => {
     if (!isCopied) return;
     const timer = setTimeout(() => setCopied(false), COPIED_MS);
     return () => clearTimeout(timer);
   }, [isCopied]);
-  // Clipboard access can be refused; the digest stays readable in the title then.
+  // Clipboard access can be refused; the text stays readable in the title then.
   const copy = () =>
-    navigator.clipboard?.writeText(digest).then(
+    navigator.clipboard?.writeText(text).then(
       () => setCopied(true),
       () => setCopied(false),
     );
   return (
-    <button
-      type="button"
-      className="digest digest-button"
-      title={digest}
-      onClick={copy}
-      aria-label="Copy the digest"
-    >
-      {shortDigest(digest)}
+    <button type="button" className="digest digest-button" title={text} onClick={copy} aria-label={label}>
+      {children}
       <Icon name={isCopied ? "check" : "copy"} />
     </button>
   );

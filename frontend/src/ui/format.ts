@@ -1,6 +1,7 @@
 const numbers = new Intl.NumberFormat("en");
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const day = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short" });
+const date = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", year: "numeric" });
 
 export function count(value: number): string {
   return numbers.format(value);
@@ -37,13 +38,13 @@ export function percent(share: number): string {
   return `${(share * 100).toFixed(share >= 0.9995 || share === 0 ? 0 : 1)} %`;
 }
 
-/** Time of day for today, with the date before it for any other day. */
+/** Time of day for today, with the date before it for any other day, and its year for any other year. */
 export function time(stamp: string | number, now: Date = new Date()): string {
   const at = new Date(stamp);
   if (Number.isNaN(at.getTime())) return "–";
-  return at.toDateString() === now.toDateString()
-    ? clock.format(at)
-    : `${day.format(at)} ${clock.format(at)}`;
+  if (at.toDateString() === now.toDateString()) return clock.format(at);
+  const dated = at.getFullYear() === now.getFullYear() ? day : date;
+  return `${dated.format(at)} ${clock.format(at)}`;
 }
 
 /** The first 8 digits: enough to tell two versions apart by eye. */

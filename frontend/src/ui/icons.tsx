@@ -5,6 +5,8 @@ const PATHS = {
   events: "M13 3 5 14h6l-1 7 8-11h-6z",
   invocations: "M7 4l12 8-12 8z",
   sources: "M3 7a2 2 0 0 1 2-2h4l2 2h8a2 2 0 0 1 2 2v8a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2z",
+  audit: "M12 3l8 3v6c0 5-3.5 8-8 9-4.5-1-8-4-8-9V6zM8.5 12l2.5 2.5 4.5-5",
+  open: "M9 6l6 6-6 6",
   close: "M6 6l12 12M18 6 6 18",
   pause: "M8 5v14M16 5v14",
   copy: "M9 9h10v11H9zM15 9V4H5v11h4",

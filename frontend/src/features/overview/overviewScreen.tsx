@@ -5,6 +5,7 @@ import { useLive } from "../../hooks/useLive";
 import { hrefOf } from "../../hooks/useRoute";
 import { useServices } from "../../hooks/useServices";
 import { seqOf } from "../../live/position";
+import { Figure } from "../../ui/figure";
 import { bytes, count, duration, plural, uptime } from "../../ui/format";
 import { Icon } from "../../ui/icons";
 import { Page, Panel } from "../../ui/page";
@@ -70,16 +71,6 @@ function Figures({ status }: { status: ServerStatus }) {
       />
       <Figure name="Uptime" value={uptime(status.uptime_s)} detail={`Skillwire ${status.version}`} />
     </dl>
-  );
-}
-
-function Figure({ name, value, detail }: { name: string; value: string; detail: string }) {
-  return (
-    <div className="figure">
-      <dt>{name}</dt>
-      <dd className="figure-value">{value}</dd>
-      <dd className="figure-detail">{detail}</dd>
-    </div>
   );
 }
 
