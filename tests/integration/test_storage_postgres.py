@@ -189,11 +189,16 @@ async def test_a_store_keeps_to_five_connections_and_gives_all_of_them_back(
     count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
     store = await SqlStore.open(postgres_url)
     blobs = TableBlobs(store)
+
+    async def follow() -> None:
+        for _ in range(30):  # one after the other, as a feed looks: each must be answered within a second
+            await store.tail(0, 100)
+
     async with asyncio.TaskGroup() as group:
+        group.create_task(follow())
         for n in range(30):
             group.create_task(store.publish([draft(f"skill-{n}")]))
             group.create_task(store.snapshot())
-            group.create_task(store.tail(0, 100))
             group.create_task(blobs.put_many({}))
     open_now = int(postgres.execute(count))
     await store.close()
