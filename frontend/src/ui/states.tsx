@@ -1,3 +1,4 @@
+import type { UseInfiniteQueryResult } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { ApiError } from "../api/client";
 import { Icon } from "./icons";
@@ -71,5 +72,22 @@ export function QueryView<T>({ query, isEmpty, empty, rows, children }: QueryVie
       {notice}
       {isEmpty?.(data) ? empty : children(data)}
     </>
+  );
+}
+
+type Pages = Pick<UseInfiniteQueryResult, "hasNextPage" | "isFetchingNextPage" | "fetchNextPage">;
+
+/** The button below what is read page by page; nothing at its end. */
+export function ShowOlder({ query }: { query: Pages }) {
+  if (!query.hasNextPage) return null;
+  return (
+    <button
+      type="button"
+      className="button more"
+      disabled={query.isFetchingNextPage}
+      onClick={() => query.fetchNextPage()}
+    >
+      {query.isFetchingNextPage ? "Loading" : "Show older"}
+    </button>
   );
 }

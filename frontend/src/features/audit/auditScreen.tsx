@@ -6,7 +6,7 @@ import { CopyButton } from "../../ui/badges";
 import { Figure } from "../../ui/figure";
 import { count, plural, time } from "../../ui/format";
 import { Page } from "../../ui/page";
-import { Empty, QueryView } from "../../ui/states";
+import { Empty, QueryView, ShowOlder } from "../../ui/states";
 import { Table } from "../../ui/table";
 import { AuditFilters } from "./auditFilters";
 import { COLUMNS, RecordRow } from "./recordRow";
@@ -53,16 +53,7 @@ export function AuditScreen() {
             </Table>
           )}
         </QueryView>
-        {records.hasNextPage && (
-          <button
-            type="button"
-            className="button more"
-            disabled={records.isFetchingNextPage}
-            onClick={() => records.fetchNextPage()}
-          >
-            {records.isFetchingNextPage ? "Loading" : "Show older"}
-          </button>
-        )}
+        <ShowOlder query={records} />
         {!records.hasNextPage && records.data?.pages.at(-1)?.next_cursor && (
           <p className="footnote">There are older ones; a time in the field Until shows them.</p>
         )}

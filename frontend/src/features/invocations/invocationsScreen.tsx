@@ -7,7 +7,7 @@ import { Badge, ShortDigest } from "../../ui/badges";
 import { FilterBox } from "../../ui/filterBox";
 import { duration, time } from "../../ui/format";
 import { Page } from "../../ui/page";
-import { Empty, QueryView } from "../../ui/states";
+import { Empty, QueryView, ShowOlder } from "../../ui/states";
 import { type Column, Table } from "../../ui/table";
 
 const COLUMNS: Column[] = [
@@ -53,16 +53,7 @@ export function InvocationsScreen() {
         >
           {({ pages }) => <InvocationTable items={pages.flatMap((page) => page.items)} />}
         </QueryView>
-        {query.hasNextPage && (
-          <button
-            type="button"
-            className="button more"
-            disabled={query.isFetchingNextPage}
-            onClick={() => query.fetchNextPage()}
-          >
-            {query.isFetchingNextPage ? "Loading" : "Show older"}
-          </button>
-        )}
+        <ShowOlder query={query} />
       </div>
     </Page>
   );
