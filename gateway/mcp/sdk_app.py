@@ -30,8 +30,8 @@ class SdkApp:
         self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises what opening has raised: its own future's is not for one request alone to cancel."""
-        app = await asyncio.shield(self._opened)
+        """Raises what opening has raised."""
+        app = await asyncio.shield(self._opened)  # a client that leaves must not cancel it for the others
         await app(scope, receive, send)
 
     def begin(self) -> None:
