@@ -1,22 +1,17 @@
 """`skillwire audit`: verifying the audit log, and writing it out, beside running replicas or without any."""
 
-import asyncio
 import re
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
 
 from gateway.backends import open_storage
-from gateway.commands.running import read_settings
+from gateway.commands.running import read_settings, run
 from services.audit.chain import Seal
 from services.audit.verification import Noted, Verdict, read_all, verify
-from services.failures import ServiceError
 from services.settings import Settings
-
-T = TypeVar("T")
 
 _HEAD = re.compile(r"(\d{1,16}):([0-9a-f]{64})")
 
@@ -46,7 +41,7 @@ def verify_chain(context: click.Context, noted: tuple[Noted, ...]) -> None:
     noted elsewhere shows that the newest records were removed, or all made anew by somebody with the key.
     """
     settings = read_settings({})
-    verdict = _run(_verified(settings, noted))
+    verdict = run(_verified(settings, noted))
     click.echo(_said(verdict, bool(settings.audit_key)))
     if verdict.finding is not None:
         context.exit(1)
@@ -55,7 +50,7 @@ def verify_chain(context: click.Context, noted: tuple[Noted, ...]) -> None:
 @audit.command("export")
 def export() -> None:
     """Write every record to stdout, oldest first, one JSON object a line."""
-    _run(_exported(read_settings({})))
+    run(_exported(read_settings({})))
 
 
 async def _verified(settings: Settings, noted: tuple[Noted, ...]) -> Verdict:
@@ -87,10 +82,3 @@ def _said(verdict: Verdict, has_key: bool) -> str:
     if has_key and not verdict.keyed_from:
         keyed = "none is keyed, although there is a key"
     return f"OK: {verdict.records} records from seq {verdict.first}, {keyed}; head {head.seq}:{head.hash}{waiting}"
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        return asyncio.run(work)
-    except ServiceError as error:
-        raise click.ClickException(error.message) from error

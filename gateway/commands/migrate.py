@@ -1,12 +1,9 @@
 """`skillwire migrate`: a database of an older version, made ready for this one."""
 
-import asyncio
-
 import click
 
 from gateway.backends import migrate_database
-from gateway.commands.running import read_settings
-from services.failures import ServiceError
+from gateway.commands.running import read_settings, run
 from services.storage.schema import SCHEMA_VERSION
 
 
@@ -14,10 +11,7 @@ from services.storage.schema import SCHEMA_VERSION
 @click.option("--dry-run", is_flag=True, help="Say what would be done and change nothing.")
 def migrate(dry_run: bool) -> None:
     """Bring the database to this version's schema."""
-    try:
-        done = asyncio.run(migrate_database(read_settings({}), dry_run=dry_run))
-    except ServiceError as error:
-        raise click.ClickException(str(error)) from error
+    done = run(migrate_database(read_settings({}), dry_run=dry_run))
     if done.found is None:
         click.echo(f"there are no tables: schema {SCHEMA_VERSION} {'would be' if dry_run else 'was'} made")
     elif not done.steps:

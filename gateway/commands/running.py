@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import uvloop
@@ -13,6 +13,8 @@ from gateway.auth import InsecureSettings
 from gateway.logs import set_up_logs
 from services.failures import ServiceError
 from services.settings import Settings
+
+T = TypeVar("T")
 
 _PATH = click.Path(path_type=Path)
 
@@ -32,9 +34,10 @@ def read_settings(options: dict[str, Any]) -> Settings:
     return settings
 
 
-def run(service: Coroutine[Any, Any, None]) -> None:
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """What it answers; a failure of ours is told without a traceback."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(service)
+            return runner.run(work)
     except (InsecureSettings, ServiceError) as error:
         raise click.ClickException(str(error)) from error

@@ -1,14 +1,12 @@
 """`skillwire init-storage` and `skillwire migrate-storage`: what is done to a storage from outside a replica."""
 
-import asyncio
 from contextlib import AsyncExitStack
 from typing import Literal
 
 import click
 
 from gateway.backends import open_storage, prepare_storage
-from gateway.commands.running import read_settings
-from services.failures import ServiceError
+from gateway.commands.running import read_settings, run
 from services.settings import Settings
 from services.storage.migration import Moved, Side, migrate
 
@@ -19,10 +17,7 @@ _BACKEND = click.Choice(["local", "s3"])
 @click.command("init-storage")
 def init_storage() -> None:
     """Make the tables and the bucket of the backend `s3` where they are missing."""
-    try:
-        made = asyncio.run(prepare_storage(_settings("s3")))
-    except ServiceError as error:
-        raise click.ClickException(error.message) from error
+    made = run(prepare_storage(_settings("s3")))
     for name in made:
         click.echo(f"made {name}")
     click.echo("the storage is ready")
@@ -35,10 +30,7 @@ def migrate_storage(source: Backend, target: Backend) -> None:
     """Copy the catalog from one backend to the other, with its versions; safe to interrupt and repeat."""
     if source == target:
         raise click.UsageError("--from and --to are the same")
-    try:
-        moved = asyncio.run(_migrate(_settings(source), _settings(target)))
-    except ServiceError as error:
-        raise click.ClickException(error.message) from error
+    moved = run(_migrate(_settings(source), _settings(target)))
     click.echo(
         f"{moved.skills} skills with {moved.versions} versions are equal on both; {moved.invocations} invocations"
     )

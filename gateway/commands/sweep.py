@@ -1,12 +1,9 @@
 """`skillwire sweep`: what the service does every hour, by hand and with a report."""
 
-import asyncio
-
 import click
 
 from gateway.backends import sweep_blobs
-from gateway.commands.running import read_settings
-from services.failures import ServiceError
+from gateway.commands.running import read_settings, run
 
 
 @click.command()
@@ -15,8 +12,5 @@ def sweep(older_than_h: float | None) -> None:
     """Remove stored files that no version names any more."""
     settings = read_settings({})
     hours = settings.blob_keep_h if older_than_h is None else older_than_h
-    try:
-        swept = asyncio.run(sweep_blobs(settings, hours * 3600))
-    except ServiceError as error:
-        raise click.ClickException(str(error)) from error
+    swept = run(sweep_blobs(settings, hours * 3600))
     click.echo(f"removed {swept.blobs} blobs, {swept.bytes} bytes, that nothing has used for {hours:g} h")
