@@ -23,3 +23,13 @@ def service(skills: Path) -> Iterator[Service]:
     with running(skills, skills.parent / "data") as started:
         wait_for_skills(started, len(list(skills.glob("*/SKILL.md"))))
         yield started
+
+
+@pytest.fixture(scope="module")
+def replicas(skills: Path) -> Iterator[list[Service]]:
+    """Two on one data folder."""
+    data = skills.parent / "data"
+    with running(skills, data) as one, running(skills, data) as other:
+        for each in (one, other):
+            wait_for_skills(each, len(list(skills.glob("*/SKILL.md"))))
+        yield [one, other]

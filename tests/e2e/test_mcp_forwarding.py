@@ -3,9 +3,8 @@
 import asyncio
 import json
 import re
-import shutil
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPDeprecationWarning
 
-from tests.e2e.conftest import SAMPLES
 from tests.e2e.test_mcp_replicas import publish
 from tests.support.listeners import WAIT_S, Inbox, eventually
 from tests.support.proxy import taking_turns
-from tests.support.service import START_S, Service, running, wait_for_skills
+from tests.support.service import START_S, Service, running
 
 pytestmark = pytest.mark.anyio
 KEY = "k" * 40
@@ -30,22 +28,6 @@ LEGACY = {
     "mcp-protocol-version": "2025-11-25",
 }
 LIST = {"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("forwarding")
-    shutil.copytree(SAMPLES, made / "skills")
-    return made
-
-
-@pytest.fixture(scope="module")
-def replicas(folder: Path) -> Iterator[list[Service]]:
-    with ExitStack() as stack:
-        both = [stack.enter_context(running(folder / "skills", folder / "data")) for _ in range(2)]
-        for each in both:
-            wait_for_skills(each, len(list((folder / "skills").glob("*/SKILL.md"))))
-        yield both
 
 
 @asynccontextmanager
@@ -196,8 +178,8 @@ async def test_a_session_ends_on_any_replica_and_is_then_found_on_none(replicas:
             assert (await listed(client, each.url, session)).status_code == 404
 
 
-async def test_a_dead_replicas_session_is_not_found_so_that_its_client_begins_anew(folder: Path) -> None:
-    with running(folder / "skills", folder / "data") as doomed, running(folder / "skills", folder / "data") as other:
+async def test_a_dead_replicas_session_is_not_found_so_that_its_client_begins_anew(skills: Path) -> None:
+    with running(skills, skills.parent / "data") as doomed, running(skills, skills.parent / "data") as other:
         async with httpx2.AsyncClient(timeout=WAIT_S) as client:
             session = await begin(client, doomed.url)
             headers = LEGACY | {"mcp-session-id": session, "accept": "text/event-stream"}
@@ -215,10 +197,10 @@ async def test_a_dead_replicas_session_is_not_found_so_that_its_client_begins_an
                 assert (await listed(client, other.url, unknown)).status_code == 404
 
 
-async def test_replicas_hand_on_who_is_asking_and_believe_nobody_else(folder: Path) -> None:
-    data = folder / "guarded"
+async def test_replicas_hand_on_who_is_asking_and_believe_nobody_else(skills: Path) -> None:
+    data = skills.parent / "guarded"
     with ExitStack() as stack:
-        one, other = (stack.enter_context(running(folder / "skills", data, admin_key=KEY)) for _ in range(2))
+        one, other = (stack.enter_context(running(skills, data, admin_key=KEY)) for _ in range(2))
         async with httpx2.AsyncClient(timeout=WAIT_S) as client:
             client.headers["authorization"] = f"Bearer {KEY}"
             session = await begin(client, one.url)
@@ -230,7 +212,7 @@ async def test_replicas_hand_on_who_is_asking_and_believe_nobody_else(folder: Pa
             assert foreign.status_code == 403
 
 
-async def test_a_stranger_at_a_replicas_address_learns_no_key_and_is_not_believed(folder: Path) -> None:
+async def test_a_stranger_at_a_replicas_address_learns_no_key_and_is_not_believed(skills: Path) -> None:
     """Addresses are used again: what answers may be another program by now."""
     heard: list[bytes] = []
 
@@ -240,11 +222,11 @@ async def test_a_stranger_at_a_replicas_address_learns_no_key_and_is_not_believe
         await writer.drain()
         writer.close()
 
-    data = folder / "guarded-alone"
+    data = skills.parent / "guarded-alone"
     stranger = await asyncio.start_server(answer, "127.0.0.1", 0)
     address = f"http://127.0.0.1:{stranger.sockets[0].getsockname()[1]}"
     async with stranger:
-        with running(folder / "skills", data, admin_key=KEY) as service:
+        with running(skills, data, admin_key=KEY) as service:
             with sqlite3.connect(data / "skillwire.db") as database:
                 database.execute("INSERT INTO leases VALUES ('replica:0123abcd', ?, 1e12)", (address,))
             database.close()

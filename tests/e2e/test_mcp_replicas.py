@@ -21,25 +21,10 @@ from tests.support import mcp_wire
 from tests.support.listeners import WAIT_S, eventually, mcp_legacy, mcp_modern
 from tests.support.packages import skill_md, tool, tools_json
 from tests.support.proxy import taking_turns
-from tests.support.service import Service, command, environment, running, wait_for_skills
+from tests.support.service import Service, command, environment, running
 
 pytestmark = pytest.mark.anyio
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("replicas")
-    shutil.copytree(SAMPLES, made / "skills")
-    return made
-
-
-@pytest.fixture(scope="module")
-def replicas(folder: Path) -> Iterator[list[Service]]:
-    with running(folder / "skills", folder / "data") as one, running(folder / "skills", folder / "data") as other:
-        for each in (one, other):
-            wait_for_skills(each, len(list((folder / "skills").glob("*/SKILL.md"))))
-        yield [one, other]
 
 
 @asynccontextmanager
@@ -202,12 +187,16 @@ def _pair(folder: Path) -> Iterator[tuple[Service, Service]]:
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 @pytest.mark.parametrize("over", ["http", "stdio"])
 async def test_the_official_typescript_client_lists_reads_calls_and_is_told(
-    replicas: list[Service], folder: Path, over: str, era: str
+    replicas: list[Service], skills: Path, over: str, era: str
 ) -> None:
     """Over HTTP it meets either replica in turn; over stdio it is beside them, on the same data."""
     name = f"told-typescript-{over}-{era}"
     async with taking_turns([each.port for each in replicas]) as url:
-        target = [f"{url}/mcp"] if over == "http" else command("stdio", *_folders(folder))
+        target = (
+            [f"{url}/mcp"]
+            if over == "http"
+            else command("stdio", "--skills", str(skills), "--data", str(skills.parent / "data"))
+        )
         async with _typescript(era, *target) as said:
             first = await said()
             assert "main_calculator_evaluate" in first["tools"]
@@ -216,10 +205,6 @@ async def test_the_official_typescript_client_lists_reads_calls_and_is_told(
             for number, service in enumerate(replicas):
                 await publish(service, name, f"Version {number}.")
                 assert await said() == {"told": "resources"}
-
-
-def _folders(folder: Path) -> tuple[str, ...]:
-    return "--skills", str(folder / "skills"), "--data", str(folder / "data")
 
 
 @asynccontextmanager

@@ -1,24 +1,17 @@
 """Publishing and reading through the catalog, on the real store."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from services.failures import Conflict, Forbidden, Invalid, NotFound, ServiceError
 from services.models import Published
-from tests.support.packages import Shelf, open_shelf, skill_md, tool, tools_json, write_files, zip_of
+from tests.support.packages import Shelf, skill_md, tool, tools_json, write_files, zip_of
 from tests.support.search_parts import everyone
 
 pytestmark = pytest.mark.anyio
 
 GOOD = {"SKILL.md": skill_md(), "a.md": b"a"}
-
-
-@pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    async with open_shelf(tmp_path / "data") as opened:
-        yield opened
 
 
 async def upload(

@@ -1,28 +1,14 @@
 """A watched folder that is found at another path than before, or beside another one that holds the same."""
 
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.test_skills_scan import restarted, see
-from tests.support.packages import OWNER, Shelf, open_shelf, skill_md, write_package, zip_of
+from tests.support.packages import OWNER, Shelf, skill_md, write_package, zip_of
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    async with open_shelf(tmp_path / "data") as opened:
-        yield opened
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "skills"
-    folder.mkdir()
-    return folder
 
 
 async def test_a_folder_that_was_moved_goes_on_taking_its_skills_out_of_service(shelf: Shelf, root: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from services.skills.stamps import Stamp, Stamps
 from tests.support.packages import (
     OWNER,
     Shelf,
-    open_shelf,
     settled_look,
     skill_md,
     tool,
@@ -27,19 +25,6 @@ from tests.support.packages import (
 pytestmark = pytest.mark.anyio
 
 BROKEN = b"---\nname: demo\ndescription: a: b\n---\n"
-
-
-@pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    async with open_shelf(tmp_path / "data") as opened:
-        yield opened
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "skills"
-    folder.mkdir()
-    return folder
 
 
 async def restarted(shelf: Shelf, root: Path) -> FolderScan:

@@ -28,19 +28,6 @@ Watch = Callable[..., Awaitable[FolderWatcher]]
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "skills"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    async with open_shelf(tmp_path / "data") as opened:
-        yield opened
-
-
-@pytest.fixture
 async def watch(shelf: Shelf, root: Path) -> AsyncIterator[Watch]:
     """Starts watchers that are closed at the end, and waits for the first scan."""
     async with AsyncExitStack() as stack:
