@@ -8,7 +8,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.mcp.sdk.server import owned
+from gateway.mcp.sdk.owned import Owned
 from gateway.principal import ALL_SCOPES, Principal
 from notifier.events import Viewer
 
@@ -40,7 +40,7 @@ async def test_nobody_else_can_use_or_end_a_session() -> None:
     manager = StreamableHTTPSessionManager(server, json_response=True)
     headers = {"accept": "application/json, text/event-stream"}
     async with manager.run():
-        app = owned(StreamableHTTPASGIApp(manager))
+        app = Owned(StreamableHTTPASGIApp(manager))
         async with as_principal(app, "one") as one, as_principal(app, "other") as other:
             begun = await one.post("/mcp", json=BEGIN, headers=headers)
             session = {**headers, "mcp-session-id": begun.headers["mcp-session-id"]}

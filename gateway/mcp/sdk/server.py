@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
 import structlog
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types.methods import INPUT_REQUIRED_METHODS
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from gateway.mcp.push import McpPush
 from gateway.mcp.sdk.context import RequestContext, principal_of
@@ -23,6 +21,7 @@ from gateway.mcp.sdk.declared import DeclaredResources
 from gateway.mcp.sdk.events import RecentEvents
 from gateway.mcp.sdk.legacy import LegacySessions, is_supported
 from gateway.mcp.sdk.listening import listen
+from gateway.mcp.sdk.owned import Owned
 from gateway.mcp.sdk.prompts import PromptHandlers
 from gateway.mcp.sdk.skills import DirectoryParams, SkillResources, UriParams
 from gateway.mcp.sdk.tasks import TaskHandlers, TaskParams, UpdateParams
@@ -165,14 +164,4 @@ async def serving(replica: Replica, push: McpPush, state_key: bytes) -> AsyncIte
         max_request_body_size=replica.settings.upload_bytes_max,
     )
     async with manager.run():
-        yield owned(StreamableHTTPASGIApp(manager))
-
-
-def owned(app: ASGIApp) -> ASGIApp:
-    """The SDK lets nobody use a session but who began it, if it is told who asks."""
-
-    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
-        token = AccessToken(token="", client_id=scope["state"]["principal"].id, scopes=[])
-        await app({**scope, "user": AuthenticatedUser(token)}, receive, send)
-
-    return asked
+        yield Owned(StreamableHTTPASGIApp(manager))
